@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imgfs/names.h"
+
+#include <ctype.h>
+#include <string.h>
+#include <strings.h>
+
+/* Suffixes that a view's name drops: "disk.img" is shown as "disk.qcow2". */
+static const char *const known_suffixes[] = {
+	"qcow2",
+	"qcow",
+	"img",
+	"raw",
+	"dd",
+	"iso",
+	"vmdk",
+	"vhd",
+	"vpc",
+	"vhdx",
+	"vdi",
+	"ova",
+	"qed",
+	"hdd",
+};
+
+const char *name_suffix(const char *name)
+{
+	const char *dot = strrchr(name, '.');
+
+	return dot && dot != name ? dot + 1 : name + strlen(name);
+}
+
+bool name_suffix_known(const char *suffix)
+{
+	for (size_t i = 0; i < sizeof(known_suffixes) / sizeof(known_suffixes[0]); i++) {
+		if (strcasecmp(suffix, known_suffixes[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool name_has_suffix(const char *name, const char *suffix)
+{
+	return strcasecmp(name_suffix(name), suffix) == 0;
+}
+
+size_t name_stem_length(const char *name)
+{
+	const char *suffix = name_suffix(name);
+
+	if (name_suffix_known(suffix))
+		return (size_t)(suffix - name) - 1;
+	return strlen(name);
+}
+
+/* Does text[0..length) end in '-', one of the letters, and three digits or more? */
+static bool ends_in_number(const char *text, size_t length, const char *letters, size_t *before)
+{
+	size_t digits = 0;
+
+	while (digits < length && isdigit((unsigned char)text[length - 1 - digits]))
+		digits++;
+	if (digits < 3 || digits + 2 > length)
+		return false;
+	if (!strchr(letters, tolower((unsigned char)text[length - digits - 1])))
+		return false;
+	if (text[length - digits - 2] != '-')
+		return false;
+	*before = length - digits - 2;
+	return true;
+}
+
+bool name_is_extent(const char *name, size_t *stem)
+{
+	static const char *const words[] = { "-flat", "-delta", "-sesparse", "-ctk", "-rdm",
+		"-rdmp", "-pt" };
+	size_t length = name_stem_length(name);
+
+	if (!name_has_suffix(name, "vmdk"))
+		return false;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		size_t word = strlen(words[i]);
+
+		if (length > word && strncasecmp(name + length - word, words[i], word) == 0) {
+			*stem = length - word;
+			return true;
+		}
+	}
+	return ends_in_number(name, length, "sf", stem) && *stem > 0;
+}
+
+/* "disk-000001" is the first delta of "disk": VMware's snapshots share the disk's family. */
+static size_t without_delta_number(const char *name, size_t length)
+{
+	if (length <= 7 || name[length - 7] != '-')
+		return length;
+	for (size_t i = length - 6; i < length; i++) {
+		if (!isdigit((unsigned char)name[i]))
+			return length;
+	}
+	return length - 7;
+}
+
+bool name_is_family(const char *top, const char *name)
+{
+	size_t stem = without_delta_number(top, name_stem_length(top));
+
+	if (stem == 0 || strncmp(top, name, stem) != 0)
+		return false;
+	return name[stem] != '\0' && strchr("-._@", name[stem]) != NULL;
+}

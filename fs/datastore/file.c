@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An open source file: exact reads, "has it changed?", and where it holds data. */
+#include <errno.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "imgfs/checked.h"
+#include "imgfs/datastore.h"
+
+int file_read(const struct file *file, void *buffer, uint64_t length, uint64_t offset)
+{
+	uint8_t *to = buffer;
+
+	if (!range_ok(offset, length, file->state.size))
+		return -ERANGE;
+	while (length > 0) {
+		ssize_t n = pread(file->fd, to, length, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -ERANGE;
+		to += n;
+		offset += (uint64_t)n;
+		length -= (uint64_t)n;
+	}
+	return 0;
+}
+
+int file_verify(const struct file *file)
+{
+	struct file_state now;
+	struct stat st;
+
+	if (fstat(file->fd, &st) < 0)
+		return -errno;
+	file_state_from_stat(&now, &st);
+	return file_state_equal(&now, &file->state) ? 0 : -ESTALE;
+}
+
+/* What SEEK_DATA and SEEK_HOLE say. A file system without them has no holes. */
+static int next_sought(const struct file *file, uint64_t offset, uint64_t *start, uint64_t *end)
+{
+	off_t data = lseek(file->fd, (off_t)offset, SEEK_DATA);
+	off_t hole;
+
+	*start = *end = file->state.size;
+	if (data < 0 && errno == ENXIO)
+		return 0;
+	if (data < 0 && errno == EINVAL) {
+		*start = offset;
+		return 0;
+	}
+	if (data < 0)
+		return -errno;
+	hole = lseek(file->fd, data, SEEK_HOLE);
+	if (hole < 0)
+		return errno == ENXIO ? -ESTALE : -errno;
+	*start = min_u64((uint64_t)data, file->state.size);
+	*end = min_u64((uint64_t)hole, file->state.size);
+	return 0;
+}
+
+/* The next allocated extent, written or not, that begins before limit; false: none known. */
+static bool next_allocated(
+	const struct file *file, uint64_t offset, uint64_t limit, uint64_t *start, uint64_t *end)
+{
+	union {
+		struct fiemap map;
+		uint8_t room[sizeof(struct fiemap) + sizeof(struct fiemap_extent)];
+	} query = {
+		.map = {
+			.fm_start = offset,
+			.fm_length = limit - offset,
+			.fm_extent_count = 1,
+		},
+	};
+	const struct fiemap_extent *extent = &query.map.fm_extents[0];
+
+	if (ioctl(file->fd, FS_IOC_FIEMAP, &query) < 0 || query.map.fm_mapped_extents != 1)
+		return false;
+	*start = max_u64(extent->fe_logical, offset);
+	*end = min_u64(extent->fe_logical + extent->fe_length, file->state.size);
+	return *start<limit && * end> * start;
+}
+
+int file_next_data(const struct file *file, uint64_t offset, uint64_t *start, uint64_t *end)
+{
+	uint64_t allocated_start, allocated_end;
+	int r;
+
+	if (offset >= file->state.size) {
+		*start = *end = file->state.size;
+		return 0;
+	}
+	r = next_sought(file, offset, start, end);
+	if (r < 0 || *start == offset)
+		return r;
+	if (next_allocated(file, offset, *start, &allocated_start, &allocated_end)) {
+		*start = allocated_start;
+		*end = allocated_end;
+	}
+	return 0;
+}

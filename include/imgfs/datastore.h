@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The datastore: one directory tree, and the one gate through which anything in it is opened.
+ *
+ * Images are untrusted. A path may come from a directory listing (its names are whatever the
+ * file system holds) or from a reference inside an image (a backing file, an extent, a parent,
+ * a data file), which tenants write. Both end in datastore_open_file(); references pass
+ * reference_resolve() before. Nothing else in the program opens a source.
+ */
+#ifndef IMGFS_DATASTORE_H
+#define IMGFS_DATASTORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "imgfs/why.h"
+
+/* What an image whose format is declared may name; see reference_resolve(). */
+enum reference_policy {
+	REFERENCES_NONE,
+	REFERENCES_FAMILY,
+	REFERENCES_DATASTORE,
+};
+
+struct datastore {
+	int root;        /* directory, O_PATH is not enough: it is also listed */
+	char *root_path; /* canonical, absolute; only for names, never opened again */
+	enum reference_policy references;
+	bool follow_symlinks;
+};
+
+/* The state of a file that must not change while a view of it is read. */
+struct file_state {
+	uint64_t dev, ino, size; /* size in bytes */
+	struct timespec mtime, ctime;
+};
+
+/* An open source file. Immutable after the open; descriptors are read with pread only. */
+struct file {
+	int fd;
+	uint64_t serial;         /* never reused in this process: the caches' key */
+	char *path;              /* relative to the root */
+	struct file_state state; /* as it was at the open */
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	uint64_t blocks; /* allocated, in units of 512 bytes */
+	uint32_t refs;
+};
+
+/* Opens path as the root. 0 or -errno with the reason. */
+int datastore_open(
+	struct datastore *ds, const char *path, enum reference_policy references, struct why *why);
+void datastore_close(struct datastore *ds);
+
+/*
+ * Opens the regular file at path, relative to the root, beneath the root: no symlinks (with
+ * follow_symlinks: none that lead out), no magic links, no other file system, nothing that is
+ * not a regular file. *file has one reference. -ENOENT, -EACCES, -ELOOP, -EXDEV, -EINVAL (not a
+ * regular file), -EMFILE (this process holds DATASTORE_MAX_FILES already), ….
+ */
+int datastore_open_file(
+	const struct datastore *ds, const char *path, struct file **file, struct why *why);
+
+/* Opens the directory at path ("" is the root) for reading, by the same rules. fd or -errno. */
+int datastore_open_dir(const struct datastore *ds, const char *path);
+
+/*
+ * lstat of the file at path by the same rules, following a symlink only where an open would.
+ * Opens nothing but an O_PATH descriptor. 0 or -errno.
+ */
+int datastore_stat(const struct datastore *ds, const char *path, struct stat *st);
+
+/* Files open in this process at most, over all images; S3 of the policy. */
+#define DATASTORE_MAX_FILES 400
+
+struct file *file_ref(struct file *file);
+void file_unref(struct file *file);
+
+/*
+ * Reads exactly length bytes at offset, through short reads and EINTR. -ERANGE where the range
+ * is not inside the file (nothing is read then, or the file has been truncated since).
+ */
+int file_read(const struct file *file, void *buffer, uint64_t length, uint64_t offset);
+
+/* 0 while the file is in the state of its open, -ESTALE when it is not, or -errno. */
+int file_verify(const struct file *file);
+
+void file_state_from_stat(struct file_state *state, const struct stat *st);
+bool file_state_equal(const struct file_state *a, const struct file_state *b);
+
+/*
+ * Where is data in the file? Sets [*start, *end) to the first allocated range that ends after
+ * offset, or both to the size where none follows. Preallocated (unwritten) space counts as
+ * allocated: whether SEEK_HOLE says so depends on what the page cache holds at the moment, and
+ * the size of a view must not. 0 or -errno.
+ */
+int file_next_data(const struct file *file, uint64_t offset, uint64_t *start, uint64_t *end);
+
+/* References (policy S1, S2). */
+
+#define REFERENCE_NAME_MAX 1023
+
+/*
+ * Turns a name that an image holds into a path relative to the root.
+ *
+ * name: length bytes, not necessarily terminated, as found in the image.
+ * from: path of the file that holds the name; a relative name is taken from its directory.
+ * top:  path of the image that is being opened; with REFERENCES_FAMILY, what is named must be
+ *       beside it and be called like it (name_is_family()).
+ *
+ * The name must be 1..REFERENCE_NAME_MAX bytes without control bytes, must have no ".."
+ * component, and if it is absolute must lie beneath the root. It is never taken for a protocol.
+ * *path is the caller's to free. -EPERM (policy, the reason names the option that would allow
+ * it), -EINVAL (not a usable name), -ENOMEM.
+ */
+int reference_resolve(const struct datastore *ds, const char *top, const char *from,
+	const char *name, size_t length, char **path, struct why *why);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What file names mean: pure rules on strings, no file is looked at. */
+#ifndef IMGFS_NAMES_H
+#define IMGFS_NAMES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * The suffix of a file name without its dot: "qcow2" of "a.b.qcow2"; "" for "a", ".a" and "a.".
+ * Points into name.
+ */
+const char *name_suffix(const char *name);
+
+/* Is it the suffix of an image file (.qcow2 .img .vmdk …), in any case? */
+bool name_suffix_known(const char *suffix);
+
+/* Length of name without one known suffix; the whole length where there is none. */
+size_t name_stem_length(const char *name);
+
+/* Does the suffix of name equal `suffix`, in any case? */
+bool name_has_suffix(const char *name, const char *suffix);
+
+/*
+ * Is name the file of an extent of a VMDK descriptor (x-flat.vmdk, x-s001.vmdk, x-f001.vmdk,
+ * x-delta.vmdk, x-sesparse.vmdk, x-ctk.vmdk …)? Then *stem is the length of the descriptor's
+ * stem, "x".
+ */
+bool name_is_extent(const char *name, size_t *stem);
+
+/*
+ * The family rule of the references policy: is `name` a file of the disk `top`? It is when it
+ * begins with the stem of top (a delta's without its "-000001") and one of "-._@" follows.
+ * Both are names without a directory.
+ */
+bool name_is_family(const char *top, const char *name);
+
+#endif
