@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One lock, one table, one list in order of use. The lock is held for a lookup only, never while
+ * an entry is filled; entries in use or being filled are not evicted, so the budget can be
+ * exceeded by what the running requests hold.
+ */
+#include "imgfs/cache.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#define uthash_fatal(message) abort()
+#define HASH_NONFATAL_OOM     1
+#include <uthash.h>
+
+enum entry_state {
+	ENTRY_FILLING,
+	ENTRY_READY,
+	ENTRY_FAILED, /* no longer in the table; the last who waited frees it */
+};
+
+struct cache_entry {
+	UT_hash_handle hh;
+	struct cache_key key;
+	struct cache_entry *newer, *older; /* in the list when ready and unused by nobody */
+	enum entry_state state;
+	int error;
+	unsigned users;
+	size_t length;
+	uint8_t *bytes;
+};
+
+struct cache {
+	pthread_mutex_t lock;
+	pthread_cond_t filled;
+	struct cache_entry *table;
+	struct cache_entry *newest, *oldest;
+	size_t budget;
+	struct cache_stats stats;
+};
+
+struct cache *cache_new(size_t budget)
+{
+	struct cache *cache = calloc(1, sizeof(*cache));
+
+	if (!cache)
+		return NULL;
+	pthread_mutex_init(&cache->lock, NULL);
+	pthread_cond_init(&cache->filled, NULL);
+	cache->budget = budget;
+	return cache;
+}
+
+static void list_remove(struct cache *cache, struct cache_entry *e)
+{
+	*(e->newer ? &e->newer->older : &cache->newest) = e->older;
+	*(e->older ? &e->older->newer : &cache->oldest) = e->newer;
+	e->newer = e->older = NULL;
+}
+
+static void list_push(struct cache *cache, struct cache_entry *e)
+{
+	e->older = cache->newest;
+	e->newer = NULL;
+	*(cache->newest ? &cache->newest->newer : &cache->oldest) = e;
+	cache->newest = e;
+}
+
+static void entry_free(struct cache_entry *e)
+{
+	free(e->bytes);
+	free(e);
+}
+
+/* Makes room until at most `keep` bytes are held, as far as entries are unused. */
+static void shrink(struct cache *cache, size_t keep)
+{
+	while (cache->oldest && cache->stats.bytes > keep) {
+		struct cache_entry *e = cache->oldest;
+
+		list_remove(cache, e);
+		HASH_DEL(cache->table, e);
+		cache->stats.bytes -= e->length;
+		entry_free(e);
+	}
+}
+
+void cache_free(struct cache *cache)
+{
+	if (!cache)
+		return;
+	shrink(cache, 0);
+	assert(!cache->table);
+	pthread_cond_destroy(&cache->filled);
+	pthread_mutex_destroy(&cache->lock);
+	free(cache);
+}
+
+static void drop_user(struct cache *cache, struct cache_entry *e)
+{
+	assert(e->users > 0);
+	if (--e->users > 0)
+		return;
+	if (e->state == ENTRY_FAILED) {
+		entry_free(e);
+		return;
+	}
+	list_push(cache, e);
+	shrink(cache, cache->budget);
+}
+
+/* Lock held. The entry is in the table: waits until it is ready. */
+static int join(struct cache *cache, struct cache_entry *e, struct cache_entry **entry)
+{
+	int error;
+
+	cache->stats.hits++;
+	if (e->users++ == 0)
+		list_remove(cache, e);
+	while (e->state == ENTRY_FILLING)
+		pthread_cond_wait(&cache->filled, &cache->lock);
+	if (e->state == ENTRY_READY) {
+		*entry = e;
+		return 0;
+	}
+	error = e->error;
+	drop_user(cache, e);
+	return error;
+}
+
+/* Lock held. A new entry that others find and wait for; NULL out of memory. */
+static struct cache_entry *announce(struct cache *cache, const struct cache_key *key, size_t length)
+{
+	struct cache_entry *e = calloc(1, sizeof(*e));
+
+	if (!e)
+		return NULL;
+	e->key = *key;
+	e->users = 1;
+	e->length = length;
+	HASH_ADD(hh, cache->table, key, sizeof(e->key), e);
+	if (!e->hh.tbl) { /* how uthash says that it had no memory */
+		free(e);
+		return NULL;
+	}
+	cache->stats.misses++;
+	cache->stats.bytes += length;
+	shrink(cache, cache->budget);
+	return e;
+}
+
+/* Lock not held. */
+static int fill_entry(struct cache *cache, struct cache_entry *e, cache_fill *fill, void *argument)
+{
+	e->bytes = malloc(e->length ? e->length : 1);
+	if (!e->bytes) {
+		/* A smaller cache is better than a failed read. */
+		pthread_mutex_lock(&cache->lock);
+		shrink(cache, 0);
+		pthread_mutex_unlock(&cache->lock);
+		e->bytes = malloc(e->length ? e->length : 1);
+	}
+	return e->bytes ? fill(e->bytes, e->length, argument) : -ENOMEM;
+}
+
+int cache_get(struct cache *cache, const struct cache_key *key, size_t length, cache_fill *fill,
+	void *argument, struct cache_entry **entry)
+{
+	struct cache_entry *e;
+	int r;
+
+	pthread_mutex_lock(&cache->lock);
+	HASH_FIND(hh, cache->table, key, sizeof(*key), e);
+	if (e) {
+		r = join(cache, e, entry);
+		pthread_mutex_unlock(&cache->lock);
+		return r;
+	}
+	e = announce(cache, key, length);
+	pthread_mutex_unlock(&cache->lock);
+	if (!e)
+		return -ENOMEM;
+
+	r = fill_entry(cache, e, fill, argument);
+
+	pthread_mutex_lock(&cache->lock);
+	if (r < 0) {
+		e->state = ENTRY_FAILED;
+		e->error = r;
+		HASH_DEL(cache->table, e);
+		cache->stats.bytes -= e->length;
+		drop_user(cache, e);
+	} else {
+		e->state = ENTRY_READY;
+		*entry = e;
+	}
+	pthread_cond_broadcast(&cache->filled);
+	pthread_mutex_unlock(&cache->lock);
+	return r;
+}
+
+const uint8_t *cache_bytes(const struct cache_entry *entry)
+{
+	return entry->bytes;
+}
+
+size_t cache_length(const struct cache_entry *entry)
+{
+	return entry->length;
+}
+
+void cache_put(struct cache *cache, struct cache_entry *entry)
+{
+	pthread_mutex_lock(&cache->lock);
+	drop_user(cache, entry);
+	pthread_mutex_unlock(&cache->lock);
+}
+
+void cache_get_stats(struct cache *cache, struct cache_stats *stats)
+{
+	pthread_mutex_lock(&cache->lock);
+	*stats = cache->stats;
+	pthread_mutex_unlock(&cache->lock);
+}

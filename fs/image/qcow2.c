@@ -1,0 +1,630 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * qcow2, versions 2 and 3, as a source. Follows docs/interop/qcow2.txt of QEMU.
+ *
+ * Header, big-endian ("Header", "Additional fields (version 3 and higher)"):
+ *
+ *   OFFSET SIZE
+ *        0    4  magic "QFI\xfb"
+ *        4    4  version
+ *        8    8  backing file name: offset in the file, 0 for none
+ *       16    4  backing file name: bytes
+ *       20    4  cluster_bits
+ *       24    8  virtual size in bytes
+ *       32    4  encryption method, 0 for none
+ *       36    4  L1 table: entries
+ *       40    8  L1 table: offset
+ *       48    8  refcount table: offset      (readers never need refcounts)
+ *       56    4  refcount table: clusters
+ *       60    4  snapshots: count            (the active state is read)
+ *       64    8  snapshots: offset
+ *       72    8  incompatible features       (from here: version 3)
+ *       80    8  compatible features
+ *       88    8  autoclear features
+ *       96    4  refcount order
+ *      100    4  header length
+ *      104    1  compression type            (where the header is longer than 104)
+ *
+ * Header extensions follow: be32 type, be32 length, data padded to 8 bytes.
+ *
+ * L1 entry: bits 9-55 the offset of an L2 table of one cluster; 0 none.
+ * L2 entry: bit 62 compressed, else bits 9-55 the offset of the cluster, bit 0 "reads as zeros".
+ * With extended L2 entries a second word holds 32 subcluster bits "allocated" and 32 "zero".
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imgfs/checked.h"
+#include "imgfs/cleanup.h"
+#include "imgfs/image.h"
+#include "imgfs/log.h"
+#include "imgfs/wire.h"
+
+enum {
+	MAGIC = 0,
+	VERSION = 4,
+	BACKING_OFFSET = 8,
+	BACKING_SIZE = 16,
+	CLUSTER_BITS = 20,
+	SIZE = 24,
+	CRYPT_METHOD = 32,
+	L1_SIZE = 36,
+	L1_OFFSET = 40,
+	REFCOUNT_TABLE_OFFSET = 48,
+	REFCOUNT_TABLE_CLUSTERS = 56,
+	INCOMPATIBLE = 72,
+	AUTOCLEAR = 88,
+	REFCOUNT_ORDER = 96,
+	HEADER_LENGTH = 100,
+	COMPRESSION_TYPE = 104,
+	V2_HEADER_BYTES = 72,
+	V3_HEADER_BYTES = 104,
+};
+
+enum {
+	EXT_END = 0,
+	EXT_BACKING_FORMAT = 0xe2792aca,
+	EXT_DATA_FILE = 0x44415441,
+};
+
+#define INCOMPATIBLE_DIRTY       (1ull << 0) /* refcounts are stale; L1 and L2 are not */
+#define INCOMPATIBLE_CORRUPT     (1ull << 1) /* some writer complained; every use is checked here */
+#define INCOMPATIBLE_DATA_FILE   (1ull << 2)
+#define INCOMPATIBLE_COMPRESSION (1ull << 3)
+#define INCOMPATIBLE_EXTENDED_L2 (1ull << 4)
+#define INCOMPATIBLE_KNOWN       (INCOMPATIBLE_EXTENDED_L2 * 2 - 1)
+#define AUTOCLEAR_RAW_DATA       (1ull << 1)
+
+#define OFFSET_MASK              0x00fffffffffffe00ull
+#define L2_COMPRESSED            (1ull << 62)
+#define L2_COPIED                (1ull << 63)
+#define L2_ZERO                  (1ull << 0)
+
+#define L1_MAX_BYTES             (32u << 20) /* as QEMU: 2 EiB of disk with 64 KiB clusters */
+#define BACKING_NAME_MAX         1023u
+#define SUBCLUSTERS              32u
+
+struct qcow2 {
+	uint32_t cluster_bits;
+	uint64_t cluster;    /* bytes */
+	uint64_t entry_size; /* bytes of an L2 entry: 8, extended 16 */
+	uint64_t l2_span;    /* guest bytes that one L2 table maps */
+	uint64_t l1_offset;
+	bool version2;
+	bool extended;
+	enum codec codec;
+	const struct file *data; /* external data file; NULL: the image itself */
+};
+
+/* The header cluster as it is parsed; its numbers are still what the image says. */
+struct header {
+	uint8_t *bytes;
+	uint64_t length;     /* of bytes: a cluster, or the file where that is shorter */
+	uint64_t extensions; /* offset of the first extension */
+	uint64_t extensions_end;
+	uint64_t backing_offset;
+	uint32_t backing_size;
+	uint64_t incompatible, autoclear;
+	char backing_format[16];
+	const uint8_t *data_file;
+	uint32_t data_file_length;
+};
+
+static int qcow2_probe(const struct probe *probe)
+{
+	if (probe->head_length < 8 || memcmp(probe->head, "QFI\xfb", 4) != 0)
+		return 0;
+	return get_be32(probe->head + VERSION) >= 2 ? 100 : 0;
+}
+
+/* ---- open ---- */
+
+static int read_header(struct layer *layer, struct qcow2 *q, struct header *h, struct why *why)
+{
+	uint8_t fixed[V2_HEADER_BYTES];
+	uint32_t version;
+
+	if (file_read(layer->file, fixed, sizeof(fixed), 0) < 0)
+		return why_set(why, -EINVAL, "its header is cut short");
+	version = get_be32(fixed + VERSION);
+	if (version != 2 && version != 3)
+		return why_set(why, -ENOTSUP, "qcow2 version %u is not supported", version);
+	q->version2 = version == 2;
+	q->cluster_bits = get_be32(fixed + CLUSTER_BITS);
+	if (q->cluster_bits < 9 || q->cluster_bits > 21)
+		return why_set(why, -EINVAL, "cluster_bits %u is outside 9..21", q->cluster_bits);
+	q->cluster = 1ull << q->cluster_bits;
+
+	h->length = min_u64(q->cluster, layer->file->state.size);
+	h->bytes = calloc(1, q->cluster);
+	if (!h->bytes)
+		return why_set(why, -ENOMEM, "out of memory");
+	return file_read(layer->file, h->bytes, h->length, 0) < 0
+		       ? why_set(why, -EIO, "its header cannot be read")
+		       : 0;
+}
+
+static int parse_features(struct qcow2 *q, struct header *h, struct why *why)
+{
+	uint32_t length = get_be32(h->bytes + HEADER_LENGTH);
+	uint8_t compression = 0;
+	uint64_t unknown;
+
+	if (length < V3_HEADER_BYTES || length > h->length)
+		return why_set(why, -EINVAL, "its header length %u is impossible", length);
+	h->extensions = length;
+	h->incompatible = get_be64(h->bytes + INCOMPATIBLE);
+	h->autoclear = get_be64(h->bytes + AUTOCLEAR);
+	unknown = h->incompatible & ~INCOMPATIBLE_KNOWN;
+	if (unknown)
+		return why_set(why, -ENOTSUP, "it needs a feature that is unknown here (bit %d)",
+			__builtin_ctzll(unknown));
+	if (get_be32(h->bytes + REFCOUNT_ORDER) > 6)
+		return why_set(why, -EINVAL, "its refcount order is beyond 6");
+
+	if (length > COMPRESSION_TYPE)
+		compression = h->bytes[COMPRESSION_TYPE];
+	if (compression > 1)
+		return why_set(why, -ENOTSUP, "compression type %u is unknown", compression);
+	if ((compression != 0) != ((h->incompatible & INCOMPATIBLE_COMPRESSION) != 0))
+		return why_set(why, -EINVAL, "its compression type contradicts its feature bits");
+	q->codec = compression ? CODEC_ZSTD : CODEC_DEFLATE;
+	if (!codec_supported(q->codec))
+		return why_set(why, -ENOTSUP, "this build cannot unpack zstd");
+	return 0;
+}
+
+static int parse_header(struct layer *layer, struct qcow2 *q, struct header *h, struct why *why)
+{
+	static const char *const ciphers[] = { "", "AES", "LUKS" };
+	uint32_t crypt = get_be32(h->bytes + CRYPT_METHOD);
+	int r;
+
+	if (crypt != 0)
+		return why_set(why, -ENOTSUP, "it is encrypted%s%s", crypt <= 2 ? " with " : "",
+			crypt <= 2 ? ciphers[crypt] : "");
+	h->extensions = V2_HEADER_BYTES;
+	if (!q->version2) {
+		r = parse_features(q, h, why);
+		if (r < 0)
+			return r;
+	}
+	q->extended = h->incompatible & INCOMPATIBLE_EXTENDED_L2;
+	if (q->extended && q->cluster_bits < 14)
+		return why_set(why, -EINVAL, "extended L2 entries need clusters of 16 KiB or more");
+	if ((h->autoclear & AUTOCLEAR_RAW_DATA) && !(h->incompatible & INCOMPATIBLE_DATA_FILE))
+		return why_set(why, -EINVAL, "it has the raw data bit without a data file");
+	if (get_be32(h->bytes + REFCOUNT_TABLE_CLUSTERS) == 0 ||
+		get_be64(h->bytes + REFCOUNT_TABLE_OFFSET) % q->cluster != 0)
+		return why_set(why, -EINVAL, "it has no refcount table");
+
+	q->entry_size = q->extended ? 16 : 8;
+	q->l2_span = q->cluster * (q->cluster / q->entry_size);
+	layer->size = get_be64(h->bytes + SIZE);
+	if (layer->size > INT64_MAX)
+		return why_set(why, -EINVAL, "its virtual size is beyond 2^63");
+	h->backing_offset = get_be64(h->bytes + BACKING_OFFSET);
+	h->backing_size = get_be32(h->bytes + BACKING_SIZE);
+	h->extensions_end = h->backing_offset ? h->backing_offset : h->length;
+	if (h->backing_offset && (h->backing_offset < h->extensions || h->backing_size == 0 ||
+					 h->backing_size > BACKING_NAME_MAX ||
+					 !range_ok(h->backing_offset, h->backing_size, h->length)))
+		return why_set(why, -EINVAL, "the name of its backing file is not in its header");
+	return 0;
+}
+
+static int parse_extension(
+	struct header *h, uint32_t type, const uint8_t *data, uint32_t length, struct why *why)
+{
+	switch (type) {
+	case EXT_BACKING_FORMAT:
+		if (length >= sizeof(h->backing_format))
+			return why_set(why, -EINVAL, "the name of its backing format is too long");
+		memcpy(h->backing_format, data, length);
+		h->backing_format[length] = '\0';
+		return 0;
+	case EXT_DATA_FILE:
+		h->data_file = data;
+		h->data_file_length = length;
+		return 0;
+	default:
+		return 0; /* feature names, bitmaps, and what is not known yet */
+	}
+}
+
+static int parse_extensions(struct header *h, struct why *why)
+{
+	uint64_t at = h->extensions;
+
+	/* Entries are aligned to 8 bytes although a header length need not be. */
+	while (range_ok(at, 8, h->extensions_end)) {
+		uint32_t type = get_be32(h->bytes + at);
+		uint32_t length = get_be32(h->bytes + at + 4);
+		int r;
+
+		if (type == EXT_END)
+			return 0;
+		at += 8;
+		if (!range_ok(at, length, h->extensions_end))
+			return why_set(
+				why, -EINVAL, "a header extension (0x%08x) is cut short", type);
+		r = parse_extension(h, type, h->bytes + at, length, why);
+		if (r < 0)
+			return r;
+		at += round_up(length, 8);
+	}
+	return 0;
+}
+
+static int check_l1_entry(
+	const struct layer *layer, const struct qcow2 *q, uint64_t entry, struct why *why)
+{
+	uint64_t offset = entry & OFFSET_MASK;
+
+	if (offset % q->cluster != 0 || !range_ok(offset, q->cluster, layer->file->state.size))
+		return why_set(why, -EINVAL, "an L2 table lies outside the file (0x%llx)",
+			(unsigned long long)offset);
+	return 0;
+}
+
+static int check_l1(struct layer *layer, const struct qcow2 *q, struct why *why)
+{
+	uint64_t entries = div_ceil(layer->size, q->l2_span);
+	uint64_t end = q->l1_offset + entries * 8;
+	uint64_t tables = 0;
+	struct table_view t;
+	int r = 0;
+
+	for (uint64_t at = q->l1_offset; at < end && r == 0;) {
+		uint64_t done;
+
+		r = table_get(layer, layer->file, at, 8, &t);
+		if (r < 0)
+			return why_set(why, r, "its L1 table cannot be read");
+		for (done = 0; done + 8 <= t.length && at + done < end && r == 0; done += 8) {
+			uint64_t entry = get_be64(t.bytes + done);
+
+			if ((entry & OFFSET_MASK) == 0)
+				continue;
+			tables++;
+			r = check_l1_entry(layer, q, entry, why);
+		}
+		table_put(layer, &t);
+		at += done;
+	}
+	/* Every table has a cluster of its own; otherwise a tiny file could map an endless disk. */
+	if (r == 0 && tables > layer->file->state.size / q->cluster)
+		return why_set(why, -EINVAL, "it has more L2 tables than clusters");
+	return r;
+}
+
+static int open_l1(struct layer *layer, struct qcow2 *q, const struct header *h, struct why *why)
+{
+	uint64_t needed = div_ceil(layer->size, q->l2_span);
+	uint64_t entries = get_be32(h->bytes + L1_SIZE);
+
+	q->l1_offset = get_be64(h->bytes + L1_OFFSET);
+	if (entries < needed)
+		return why_set(why, -EINVAL, "its L1 table is too small for its size");
+	if (entries * 8 > L1_MAX_BYTES)
+		return why_set(why, -EINVAL, "its L1 table is larger than 32 MiB");
+	if (q->l1_offset % q->cluster != 0 ||
+		!range_ok(q->l1_offset, needed * 8, layer->file->state.size))
+		return why_set(why, -EINVAL, "its L1 table lies outside the file");
+	return check_l1(layer, q, why);
+}
+
+static int open_data_file(
+	struct layer *layer, struct qcow2 *q, const struct header *h, struct why *why)
+{
+	struct file *file;
+	int r;
+
+	if (!(h->incompatible & INCOMPATIBLE_DATA_FILE))
+		return 0;
+	if (!h->data_file)
+		return why_set(why, -EINVAL, "it does not record the name of its data file");
+	r = layer_open_file(layer, (const char *)h->data_file, h->data_file_length, &file, why);
+	if (r == 0)
+		q->data = file;
+	return r;
+}
+
+static int open_with(struct layer *layer, struct qcow2 *q, struct header *h, struct why *why)
+{
+	int r = read_header(layer, q, h, why);
+
+	if (r == 0)
+		r = parse_header(layer, q, h, why);
+	if (r == 0)
+		r = parse_extensions(h, why);
+	if (r == 0)
+		r = open_l1(layer, q, h, why);
+	if (r == 0)
+		r = open_data_file(layer, q, h, why);
+	if (r == 0 && h->backing_offset)
+		r = layer_set_parent(layer, (const char *)h->bytes + h->backing_offset,
+			h->backing_size, h->backing_format, why);
+	layer->standalone = !q->data && !h->backing_offset;
+	return r;
+}
+
+static int qcow2_open(struct layer *layer, struct why *why)
+{
+	struct qcow2 *q = calloc(1, sizeof(*q));
+	struct header h = { 0 };
+	int r;
+
+	if (!q)
+		return why_set(why, -ENOMEM, "out of memory");
+	r = open_with(layer, q, &h, why);
+	free(h.bytes);
+	if (r < 0) {
+		free(q);
+		return r;
+	}
+	layer->state = q;
+	return 0;
+}
+
+static void qcow2_close(struct layer *layer)
+{
+	free(layer->state);
+}
+
+/* ---- map ---- */
+
+/* What one cluster or subcluster is. */
+struct place {
+	enum extent_kind kind;
+	uint64_t offset; /* DATA: of the (sub)cluster in the data file */
+	uint64_t valid;  /* DATA: bytes that are there; fewer only at the end of the disk */
+};
+
+static const struct file *data_file(const struct layer *layer)
+{
+	const struct qcow2 *q = layer->state;
+
+	return q->data ? q->data : layer->file;
+}
+
+/*
+ * DATA at offset, `length` bytes of guest at `guest`. A cluster that the end of the file cuts is
+ * legal only where the disk ends in it; the missing bytes are zeros then.
+ */
+static struct place data_place(
+	const struct layer *layer, uint64_t guest, uint64_t offset, uint64_t length)
+{
+	const struct qcow2 *q = layer->state;
+	uint64_t size = data_file(layer)->state.size;
+	struct place p = { .kind = EXTENT_DATA, .offset = offset, .valid = length };
+
+	if (q->data && offset != guest)
+		return (struct place) { .kind = EXTENT_DAMAGED };
+	if (range_ok(offset, length, size))
+		return p;
+	if (offset >= size || guest / q->cluster != (layer->size - 1) / q->cluster)
+		return (struct place) { .kind = EXTENT_DAMAGED };
+	p.valid = size - offset;
+	return p;
+}
+
+static struct place standard_place(const struct layer *layer, uint64_t guest, uint64_t entry)
+{
+	const struct qcow2 *q = layer->state;
+	uint64_t offset = entry & OFFSET_MASK;
+
+	if (entry & L2_ZERO)
+		return (struct place) { .kind = q->version2 ? EXTENT_DAMAGED : EXTENT_ZERO };
+	if (offset == 0 && !(q->data && (entry & L2_COPIED)))
+		return (struct place) { .kind = EXTENT_BACKING };
+	if (offset % q->cluster != 0)
+		return (struct place) { .kind = EXTENT_DAMAGED };
+	return data_place(layer, guest, offset, q->cluster);
+}
+
+static struct place subcluster_place(
+	const struct layer *layer, uint64_t guest, const uint8_t *entry, unsigned sub)
+{
+	const struct qcow2 *q = layer->state;
+	uint64_t word = get_be64(entry);
+	uint64_t bitmap = get_be64(entry + 8);
+	bool allocated = bitmap >> sub & 1;
+	bool zero = bitmap >> (SUBCLUSTERS + sub) & 1;
+	uint64_t offset = word & OFFSET_MASK;
+	uint64_t size = q->cluster / SUBCLUSTERS;
+
+	if ((word & L2_ZERO) || (allocated && zero))
+		return (struct place) { .kind = EXTENT_DAMAGED };
+	if (zero)
+		return (struct place) { .kind = EXTENT_ZERO };
+	if (!allocated)
+		return (struct place) { .kind = EXTENT_BACKING };
+	if (offset % q->cluster != 0 || (offset == 0 && !(q->data && (word & L2_COPIED))))
+		return (struct place) { .kind = EXTENT_DAMAGED };
+	return data_place(layer, guest + sub * size, offset + sub * size, size);
+}
+
+/* A compressed cluster ("Compressed Clusters Descriptor"); its payload is bounded by sectors. */
+static void packed_extent(
+	const struct layer *layer, uint64_t guest, const uint8_t *entry, struct extent *e)
+{
+	const struct qcow2 *q = layer->state;
+	unsigned offset_bits = 70 - q->cluster_bits;
+	uint64_t word = get_be64(entry);
+	uint64_t offset = word & ((1ull << offset_bits) - 1);
+	uint64_t sectors = (word & (L2_COMPRESSED - 1)) >> offset_bits;
+
+	*e = (struct extent) {
+		.start = guest,
+		.end = min_u64(guest + q->cluster, layer->size),
+		.kind = EXTENT_PACKED,
+		.file = layer->file,
+		.offset = offset,
+		.packed_length = (uint32_t)((sectors + 1) * 512 - offset % 512),
+		.unit = (uint32_t)q->cluster,
+		.need = (uint32_t)q->cluster,
+		.codec = q->codec,
+	};
+	if (q->data || offset >= layer->file->state.size ||
+		(q->extended && get_be64(entry + 8) != 0))
+		*e = (struct extent) { .start = guest, .end = e->end, .kind = EXTENT_DAMAGED };
+}
+
+/* Walks (sub)clusters of one page of an L2 table. */
+struct walk {
+	const struct layer *layer;
+	enum map_detail detail;
+	uint64_t wanted; /* no need to look past this guest offset */
+	uint64_t guest;  /* of the cluster that the next entry maps */
+	const uint8_t *entry, *end;
+};
+
+/* Adds the place, `length` bytes of guest at `guest`, to e. False: it does not continue e. */
+static bool extend(
+	struct extent *e, const struct walk *w, uint64_t guest, uint64_t length, struct place p)
+{
+	if (w->detail == MAP_KIND && (p.kind == EXTENT_DAMAGED || p.kind == EXTENT_DATA))
+		p = (struct place) { .kind = EXTENT_DATA,
+			.offset = e->offset + (guest - e->start),
+			.valid = length };
+	if (e->end == e->start)
+		*e = (struct extent) { .start = guest,
+			.end = guest,
+			.kind = p.kind,
+			.file = p.kind == EXTENT_DATA ? data_file(w->layer) : NULL,
+			.offset = p.offset };
+	else if (p.kind != e->kind)
+		return false;
+	else if (p.kind == EXTENT_DATA && p.offset != e->offset + (guest - e->start))
+		return false;
+	e->end = guest + (p.kind == EXTENT_DATA ? p.valid : length);
+	return p.kind != EXTENT_DATA || p.valid == length;
+}
+
+static bool extend_compressed(struct extent *e, const struct walk *w)
+{
+	const struct qcow2 *q = w->layer->state;
+
+	if (w->detail == MAP_KIND)
+		return extend(e, w, w->guest, q->cluster, (struct place) { .kind = EXTENT_DATA });
+	if (e->end == e->start)
+		packed_extent(w->layer, w->guest, w->entry, e);
+	return false;
+}
+
+/* One cluster, from its subcluster `first` on. False: e ends here. */
+static bool extend_cluster(struct extent *e, const struct walk *w, unsigned first)
+{
+	const struct qcow2 *q = w->layer->state;
+	uint64_t word = get_be64(w->entry);
+	uint64_t size = q->cluster / SUBCLUSTERS;
+
+	if (word & L2_COMPRESSED)
+		return extend_compressed(e, w);
+	if (!q->extended)
+		return extend(e, w, w->guest, q->cluster, standard_place(w->layer, w->guest, word));
+	for (unsigned sub = first; sub < SUBCLUSTERS; sub++) {
+		if (!extend(e, w, w->guest + sub * size, size,
+			    subcluster_place(w->layer, w->guest, w->entry, sub)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The file ends inside the last cluster of the disk, and the offset is in what is missing: the
+ * walk then gave the part that is there, which ends at or before the offset.
+ */
+static void past_cut(struct extent *e, const struct layer *layer, uint64_t offset)
+{
+	const struct qcow2 *q = layer->state;
+	uint64_t step = q->extended ? q->cluster / SUBCLUSTERS : q->cluster;
+
+	if (e->kind == EXTENT_DATA && e->end <= offset)
+		*e = (struct extent) {
+			.start = e->end,
+			.end = round_up(e->end, step),
+			.kind = EXTENT_ZERO,
+		};
+}
+
+static int map_l2(struct walk *w, uint64_t table, uint64_t offset, struct extent *e)
+{
+	const struct qcow2 *q = w->layer->state;
+	uint64_t index = offset % q->l2_span / q->cluster;
+	uint64_t left = (q->cluster / q->entry_size - index) * q->entry_size;
+	unsigned sub = 0;
+	struct table_view t;
+	int r = table_get(w->layer, w->layer->file, table + index * q->entry_size,
+		(uint32_t)q->entry_size, &t);
+
+	if (r < 0)
+		return r;
+	w->guest = offset - offset % q->cluster;
+	w->entry = t.bytes;
+	w->end = t.bytes + min_u64(t.length - t.length % q->entry_size, left);
+	if (q->extended)
+		sub = (unsigned)(offset % q->cluster / (q->cluster / SUBCLUSTERS));
+	*e = (struct extent) { 0 };
+	while (w->entry < w->end && w->guest < w->wanted && extend_cluster(e, w, sub)) {
+		w->entry += q->entry_size;
+		w->guest += q->cluster;
+		sub = 0;
+	}
+	table_put(w->layer, &t);
+	past_cut(e, w->layer, offset);
+	return 0;
+}
+
+/* No L2 table: the run goes on over the L1 entries that follow in the page and are empty too. */
+static uint64_t empty_l1_end(const struct layer *layer, uint64_t index, const struct table_view *t)
+{
+	const struct qcow2 *q = layer->state;
+	uint64_t last = div_ceil(layer->size, q->l2_span);
+	uint64_t at = 0;
+
+	while (at + 8 <= t->length && index < last &&
+		(get_be64(t->bytes + at) & OFFSET_MASK) == 0) {
+		index++;
+		at += 8;
+	}
+	return index >= last ? layer->size : index * q->l2_span;
+}
+
+static int qcow2_map(const struct layer *layer, uint64_t offset, uint64_t length,
+	enum map_detail detail, struct extent *extent)
+{
+	const struct qcow2 *q = layer->state;
+	uint64_t index = offset / q->l2_span;
+	struct walk w = { .layer = layer, .detail = detail };
+	struct table_view t;
+	uint64_t table;
+	int r;
+
+	w.wanted = detail == MAP_KIND ? layer->size : offset + length;
+	r = table_get(layer, layer->file, q->l1_offset + index * 8, 8, &t);
+	if (r < 0)
+		return r;
+	table = get_be64(t.bytes) & OFFSET_MASK;
+	if (table == 0)
+		*extent = (struct extent) {
+			.start = index * q->l2_span,
+			.end = empty_l1_end(layer, index, &t),
+			.kind = EXTENT_BACKING,
+		};
+	table_put(layer, &t);
+	return table == 0 ? 0 : map_l2(&w, table, offset, extent);
+}
+
+static const char *const qcow2_suffixes[] = { "qcow2", "qcow", NULL };
+
+const struct image_format image_format_qcow2 = {
+	.name = "qcow2",
+	.suffixes = qcow2_suffixes,
+	.probe = qcow2_probe,
+	.open = qcow2_open,
+	.map = qcow2_map,
+	.close = qcow2_close,
+};

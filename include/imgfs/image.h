@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Images: what is at guest offset X?
+ *
+ * A source format (struct image_format) finds the bytes of a guest range and never reads them:
+ * it maps. The core does everything else once for all formats: it recognises and opens, follows
+ * parents, checks and merges what map says, reads, unpacks, caches, and knows when a source has
+ * changed. A format hears nothing of views.
+ *
+ * All offsets and lengths are bytes in uint64_t, all ranges half-open.
+ */
+#ifndef IMGFS_IMAGE_H
+#define IMGFS_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "imgfs/datastore.h"
+#include "imgfs/why.h"
+
+struct cache;
+struct image;
+struct layer;
+
+/* ---- what a format says ---- */
+
+enum extent_kind {
+	EXTENT_ZERO,    /* reads as zeros; nothing is allocated */
+	EXTENT_DATA,    /* the bytes at file, offset */
+	EXTENT_PACKED,  /* one compressed unit at file, offset */
+	EXTENT_BACKING, /* whatever the parent has at the same guest offset */
+	EXTENT_DAMAGED, /* allocated, but the entry that says where is nonsense: reads give EIO */
+};
+
+enum codec {
+	CODEC_DEFLATE, /* raw deflate (RFC 1951), any window up to 32 KiB */
+	CODEC_ZLIB,    /* zlib (RFC 1950), its adler32 is verified */
+	CODEC_ZSTD,    /* one zstd frame or several */
+};
+
+/* Can this build unpack it? A format that finds it cannot refuses the image at open. */
+bool codec_supported(enum codec codec);
+
+/* No unit may unpack to more than this; a format that allows it is refused at open. */
+#define PACKED_UNIT_MAX (16u << 20)
+
+struct extent {
+	uint64_t start, end; /* guest bytes; start <= the offset asked for < end */
+	enum extent_kind kind;
+	const struct file *file; /* DATA and PACKED */
+	uint64_t offset;         /* DATA: where the byte at `start` is; PACKED: first packed byte */
+
+	/* PACKED only. [start, end) is the unit's guest range or a part of it. */
+	uint32_t packed_length; /* bytes of input, at most; the decoder stops by itself */
+	uint32_t unit;          /* bytes that the unit unpacks to, 1..PACKED_UNIT_MAX */
+	uint32_t need;          /* a stream that ends after this many is whole; the rest is zero */
+	uint32_t skip;          /* bytes of the unpacked unit before `start` */
+	enum codec codec;
+};
+
+/* How much of an extent matters to who asks. */
+enum map_detail {
+	MAP_PLACE, /* everything: the bytes are going to be read */
+	MAP_KIND,  /* the kind alone. DATA may then run over scattered places and stand for
+		      PACKED and DAMAGED as well; file and offset mean nothing. A format should
+		      make its runs as long as one page of its tables lets it. */
+};
+
+/* What a format may look at when it is asked whether a file is its own. */
+struct probe {
+	const uint8_t *head; /* the first bytes of the file */
+	size_t head_length;  /* PROBE_BYTES, or the size of the file where that is less */
+	const uint8_t *tail; /* its last 512 bytes; NULL where the file is shorter */
+	uint64_t size;
+};
+
+#define PROBE_BYTES 4096
+
+struct image_format {
+	const char *name; /* "qcow2": what a backing format field says, and -o format= */
+
+	/* Suffixes, lower case, that declare this format; NULL ends the list. */
+	const char *const *suffixes;
+
+	/*
+	 * Is it mine? 0 no, 100 the magic is there. Looks at the probe alone. raw says 1.
+	 */
+	int (*probe)(const struct probe *probe);
+
+	/*
+	 * Validates the header and every entry of the top-level table of layer->file, and fills
+	 * layer->size, ->standalone, ->state. May name other files (layer_open_file) and a parent
+	 * (layer_set_parent). On failure everything it allocated is freed again, files excepted
+	 * (they are the image's); the reason is one sentence for an admin, without the file's
+	 * name. -EINVAL damaged, -ENOTSUP legal but not supported, or what the gate said.
+	 */
+	int (*open)(struct layer *layer, struct why *why);
+
+	/*
+	 * The extent that covers offset. 0 <= offset, length > 0, offset + length <= layer->size.
+	 * `length` is a hint how much is wanted; the extent may end before or after. Checks every
+	 * leaf entry that it uses; one that is nonsense (outside the file, misaligned, reserved
+	 * combination) is EXTENT_DAMAGED, never an error and never invented zeros. An error is
+	 * returned only where a table cannot be read. Called by many threads at once.
+	 */
+	int (*map)(const struct layer *layer, uint64_t offset, uint64_t length,
+		enum map_detail detail, struct extent *extent);
+
+	/* Frees layer->state. NULL if there is nothing to free. */
+	void (*close)(struct layer *layer);
+
+	/*
+	 * Once the parent is open: may this layer stand on it (VMDK's CID rule)? NULL: on any.
+	 */
+	int (*accept_parent)(
+		const struct layer *layer, const struct layer *parent, struct why *why);
+};
+
+/* The formats of this build, in the order of the list in meson.build; NULL ends it. */
+extern const struct image_format *const image_formats[];
+
+const struct image_format *image_format_by_name(const char *name);
+
+/* ---- what a format works on ---- */
+
+/* One image file of a chain: layer 0 is the image itself, the last one has no parent. */
+struct layer {
+	const struct image_format *format;
+	struct image *image;
+	struct file *file; /* the file that names the layer: header or descriptor */
+
+	/* Filled by the format's open. */
+	uint64_t size;   /* virtual size in bytes; any value up to INT64_MAX */
+	bool standalone; /* layer->file alone is the whole image, and legal as it is */
+	void *state;
+
+	/* The core's. */
+	char *parent_name; /* as recorded; NULL for none */
+	size_t parent_name_length;
+	const struct image_format *parent_format; /* NULL: not recorded */
+	struct layer *parent;
+};
+
+/*
+ * Opens a file that the image names, under the references policy. The name is as found in the
+ * image, length bytes. *file is the image's and is closed with it; a file may be asked for twice.
+ */
+int layer_open_file(
+	struct layer *layer, const char *name, size_t length, struct file **file, struct why *why);
+
+/*
+ * Records the parent; the core opens it after this layer. format_name is what the image
+ * records, NULL or "" where it records none (then the parent is raw if its name ends in ".raw",
+ * else the image is refused). -ENOTSUP for a format that this build does not read.
+ */
+int layer_set_parent(struct layer *layer, const char *name, size_t length, const char *format_name,
+	struct why *why);
+
+/* A few bytes of a table, held in the cache. */
+struct table_view {
+	const uint8_t *bytes;
+	uint64_t length; /* valid bytes from the offset asked for: to the end of the page or file */
+	void *entry;
+};
+
+/*
+ * Bytes of a table of file at offset, at least `need` of them (need <= 16, and offset must be a
+ * multiple of need so that no entry lies across pages), usually many more. -ERANGE where they
+ * are not inside the file. Every 0 needs a table_put(), soon: it pins cache memory.
+ */
+int table_get(const struct layer *layer, const struct file *file, uint64_t offset, uint32_t need,
+	struct table_view *view);
+void table_put(const struct layer *layer, struct table_view *view);
+
+/* ---- what the rest of the program does with an image ---- */
+
+#define IMAGE_MAX_LAYERS 16
+#define IMAGE_MAX_FILES  512
+
+/* Everything that opening an image depends on. One per mount; outlives its images. */
+struct image_context {
+	const struct datastore *datastore;
+	struct cache *cache;
+
+	/*
+	 * -o format=GLOB:NAME, first match wins: the admin declares. NULL-terminated pattern and
+	 * name pairs; the pattern is matched against the path and against the file's own name.
+	 */
+	struct format_rule *rules;
+	size_t rule_count;
+};
+
+struct format_rule {
+	char *pattern;
+	const struct image_format *format;
+};
+
+/*
+ * Opens the image at path, with its chain. *image has one reference.
+ *
+ * The format: a rule of the context, else the suffix where it declares one (and then the magic
+ * must agree, except for raw, whose bytes are never looked at), else the magic. An image that
+ * only its magic recognised may name no other file. -ENOMEDIUM: not an image at all (a text
+ * file, say), nothing to report. Any other error comes with a reason worth a log line.
+ */
+int image_open(const struct image_context *context, const char *path, struct image **image,
+	struct why *why);
+struct image *image_ref(struct image *image);
+void image_unref(struct image *image);
+
+uint64_t image_size(const struct image *image); /* virtual size, bytes */
+const struct image_format *image_format_of(const struct image *image);
+const char *image_path(const struct image *image);
+
+/* Is the file at image_path() alone the whole image, so that it can be served as it is? */
+bool image_is_standalone(const struct image *image);
+
+/* The files that the image is made of; [0] is the one at image_path(). */
+size_t image_file_count(const struct image *image);
+const struct file *image_file(const struct image *image, size_t index);
+
+struct timespec image_mtime(const struct image *image); /* the newest of its files */
+
+/*
+ * A number for the state of all files of the image: equal as long as none of them changed, and
+ * on every mount and machine that sees the same inode numbers and times.
+ */
+uint64_t image_generation(const struct image *image);
+
+/* 0 while all files are as they were at the open, -ESTALE when one is not, or -errno. */
+int image_verify(const struct image *image);
+
+/*
+ * The flattened extent at offset: never BACKING, inside [offset, offset + length), merged with
+ * its neighbours as far as they continue it, checked against the files. offset + length <= size.
+ * A damaged place comes back as EXTENT_DAMAGED. 0, or -errno where tables cannot be read.
+ */
+int image_map(const struct image *image, uint64_t offset, uint64_t length, enum map_detail detail,
+	struct extent *extent);
+
+/* A whole unpacked unit, in the cache. Every 0 needs an image_unit_put(). -EIO for bad data. */
+struct unit_view {
+	const uint8_t *bytes; /* extent->unit of them */
+	void *entry;
+};
+int image_unit_get(const struct image *image, const struct extent *extent, struct unit_view *unit);
+void image_unit_put(const struct image *image, struct unit_view *unit);
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Occupancy: which 64 KiB units of an image hold anything, with rank and select.
+ *
+ * A compact view stores the k-th occupied unit of the guest as the k-th unit of its data. That
+ * takes rank (unit to k) and select (k to unit) over one bitmap per image, shared by its views.
+ *
+ * The bitmap is kept in pages of 8192 units (512 MiB of guest). Empty pages are not there at
+ * all, full ones have no bits; a fully mapped 1 TiB disk costs 48 KiB, its worst case 2 MiB.
+ * It is built from metadata alone, never from content: an allocated unit of zeros is occupied.
+ */
+#ifndef IMGFS_OCCUPANCY_H
+#define IMGFS_OCCUPANCY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "imgfs/why.h"
+
+#define OCCUPANCY_UNIT       65536u /* bytes */
+#define OCCUPANCY_PAGE_UNITS 8192u
+
+/* Bytes that one bitmap may take; beyond, the image has no compact views (-EFBIG). */
+#define OCCUPANCY_MAX_MEMORY (32u << 20)
+
+struct image;
+struct occupancy;
+
+/* A page with at least one unit. */
+struct occupancy_page {
+	uint64_t number; /* units [number, number + 1) * OCCUPANCY_PAGE_UNITS */
+	uint64_t rank;   /* occupied units before the page */
+	uint64_t *bits;  /* bit u % 64 of word u / 64; NULL: all units of the page that exist */
+};
+
+/*
+ * The occupancy of an image: one pass over its tables at the first call, remembered with the
+ * image. *occupancy is the image's. 0, -EFBIG (too large or too scattered, with the reason), or
+ * -errno where tables cannot be read (and the next call tries again).
+ */
+int image_occupancy(struct image *image, const struct occupancy **occupancy, struct why *why);
+
+/* Builders, for image_occupancy() and tests. Ranges are added in rising order. */
+struct occupancy *occupancy_new(uint64_t size); /* virtual size, bytes; NULL out of memory */
+int occupancy_add(
+	struct occupancy *o, uint64_t start, uint64_t end); /* guest bytes; 0, -ENOMEM, -EFBIG */
+void occupancy_finish(struct occupancy *o);
+void occupancy_free(struct occupancy *o);
+
+uint64_t occupancy_units(const struct occupancy *o); /* of the guest, occupied or not */
+uint64_t occupancy_count(const struct occupancy *o); /* occupied units */
+uint64_t occupancy_bytes(const struct occupancy *o); /* allocated guest bytes, exact */
+uint64_t occupancy_hash(const struct occupancy *o);  /* of size and map: same map, same hash */
+
+bool occupancy_test(const struct occupancy *o, uint64_t unit);     /* false past the end */
+uint64_t occupancy_rank(const struct occupancy *o, uint64_t unit); /* occupied units < unit */
+uint64_t occupancy_select(const struct occupancy *o, uint64_t k);  /* k < count */
+
+/* Is any unit of [first, last) occupied? */
+bool occupancy_any(const struct occupancy *o, uint64_t first, uint64_t last);
+
+/* The first occupied unit >= unit, or occupancy_units(). */
+uint64_t occupancy_next(const struct occupancy *o, uint64_t unit);
+
+/* Pages that are not empty, by position; find gives the first whose number is >= number. */
+size_t occupancy_page_count(const struct occupancy *o);
+const struct occupancy_page *occupancy_page(const struct occupancy *o, size_t index);
+size_t occupancy_page_find(const struct occupancy *o, uint64_t number);
+
+#endif
