@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A read, first as a plan: pieces of files, of memory, of nothing. Tables are filled and
+ * compressed units unpacked when the read is planned; plain data stays in its file until the
+ * pieces are copied (here) or handed to the kernel.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "imgfs/checked.h"
+#include "imgfs/log.h"
+#include "imgfs/view.h"
+
+/* Something that the pieces point into: a unit of the cache, or memory of its own. */
+struct held {
+	struct held *next;
+	bool is_unit;
+	struct unit_view unit;
+	uint8_t bytes[];
+};
+
+static int add_piece(struct plan *plan, struct piece piece)
+{
+	struct piece *last = plan->count ? &plan->pieces[plan->count - 1] : NULL;
+
+	if (last && last->kind == PIECE_ZERO && piece.kind == PIECE_ZERO) {
+		last->length += piece.length;
+		return 0;
+	}
+	if (plan->count == plan->capacity) {
+		size_t capacity = plan->capacity ? plan->capacity * 2 : 16;
+		struct piece *grown = reallocarray(plan->pieces, capacity, sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		plan->pieces = grown;
+		plan->capacity = capacity;
+	}
+	plan->pieces[plan->count++] = piece;
+	return 0;
+}
+
+static struct held *hold(struct plan *plan, size_t bytes)
+{
+	struct held *held = malloc(sizeof(*held) + bytes);
+
+	if (!held)
+		return NULL;
+	held->is_unit = false;
+	held->next = plan->held;
+	plan->held = held;
+	return held;
+}
+
+static int add_zero(struct plan *plan, uint64_t length)
+{
+	return length == 0 ? 0 : add_piece(plan, (struct piece) { PIECE_ZERO, .length = length });
+}
+
+static int add_unit(struct plan *plan, const struct extent *e)
+{
+	const struct image *image = plan->view->image;
+	struct held *held = hold(plan, 0);
+	int r;
+
+	if (!held)
+		return -ENOMEM;
+	r = image_unit_get(image, e, &held->unit);
+	if (r < 0) {
+		log_limited("%s: the compressed data of guest offset %" PRIu64
+			    " cannot be read: %s",
+			quote(image_path(image)).text, e->start, strerror(-r));
+		return r;
+	}
+	held->is_unit = true;
+	return add_piece(plan, (struct piece) { PIECE_MEMORY, .length = e->end - e->start,
+				       .bytes = held->unit.bytes + e->skip });
+}
+
+static int add_extent(struct plan *plan, const struct extent *e)
+{
+	uint64_t length = e->end - e->start;
+
+	switch (e->kind) {
+	case EXTENT_ZERO:
+		return add_zero(plan, length);
+	case EXTENT_DATA:
+		return add_piece(plan, (struct piece) { PIECE_FILE, .length = length,
+					       .file = e->file, .offset = e->offset });
+	case EXTENT_PACKED:
+		return add_unit(plan, e);
+	case EXTENT_DAMAGED:
+	case EXTENT_BACKING:
+		break;
+	}
+	log_limited("%s: damaged at guest offset %" PRIu64 " (%" PRIu64 " bytes)",
+		quote(image_path(plan->view->image)).text, e->start, length);
+	return -EIO;
+}
+
+/* Guest bytes; what lies past the end of the disk is the padding of a last unit. */
+static int add_guest(struct plan *plan, uint64_t guest, uint64_t length)
+{
+	const struct image *image = plan->view->image;
+	uint64_t size = image_size(image);
+	uint64_t end = guest + length;
+	uint64_t stop = min_u64(end, size);
+	struct extent e;
+
+	for (; guest < stop; guest = e.end) {
+		int r = image_map(image, guest, stop - guest, MAP_PLACE, &e);
+
+		if (r == 0)
+			r = add_extent(plan, &e);
+		if (r < 0)
+			return r;
+	}
+	return add_zero(plan, end - max_u64(guest, stop));
+}
+
+static int add_units(struct plan *plan, uint64_t offset, uint64_t length)
+{
+	const struct occupancy *o = plan->view->occupancy;
+
+	while (length > 0) {
+		uint64_t unit = occupancy_select(o, offset / OCCUPANCY_UNIT);
+		uint64_t skip = offset % OCCUPANCY_UNIT;
+		uint64_t take = OCCUPANCY_UNIT - skip;
+		int r;
+
+		/* Units that are neighbours in the guest are neighbours here. */
+		for (uint64_t next = unit + 1; take < length && occupancy_test(o, next); next++)
+			take += OCCUPANCY_UNIT;
+		take = min_u64(take, length);
+		r = add_guest(plan, unit * OCCUPANCY_UNIT + skip, take);
+		if (r < 0)
+			return r;
+		offset += take;
+		length -= take;
+	}
+	return 0;
+}
+
+static int add_table(
+	struct plan *plan, const struct region *region, uint64_t offset, uint64_t length)
+{
+	struct held *held = hold(plan, length);
+
+	if (!held)
+		return -ENOMEM;
+	region->table->fill(plan->view, offset, length, held->bytes);
+	return add_piece(
+		plan, (struct piece) { PIECE_MEMORY, .length = length, .bytes = held->bytes });
+}
+
+/* `offset` is from the start of the region. */
+static int add_region(
+	struct plan *plan, const struct region *region, uint64_t offset, uint64_t length)
+{
+	switch (region->kind) {
+	case REGION_BYTES:
+		return add_piece(plan, (struct piece) { PIECE_MEMORY, .length = length,
+					       .bytes = region->bytes + offset });
+	case REGION_TABLE:
+		return add_table(plan, region, offset, length);
+	case REGION_ZERO:
+		return add_zero(plan, length);
+	case REGION_GUEST:
+		return add_guest(plan, region->guest + offset, length);
+	case REGION_UNITS:
+		return add_units(plan, offset, length);
+	case REGION_FILE:
+		return add_piece(
+			plan, (struct piece) { PIECE_FILE, .length = length,
+				      .file = image_file(plan->view->image, 0), .offset = offset });
+	}
+	return -EIO;
+}
+
+int view_plan(const struct view *view, uint64_t offset, uint64_t length, struct plan *plan)
+{
+	uint64_t end;
+
+	*plan = (struct plan) { .view = view };
+	if (offset >= view->size)
+		return 0;
+	end = offset + min_u64(length, view->size - offset);
+	for (size_t i = 0; i < view->region_count && offset < end; i++) {
+		const struct region *region = &view->regions[i];
+		uint64_t stop = min_u64(end, region->end);
+		int r;
+
+		if (offset >= stop)
+			continue;
+		r = add_region(plan, region, offset - region->start, stop - offset);
+		if (r < 0)
+			return r;
+		offset = stop;
+	}
+	return 0;
+}
+
+void plan_release(struct plan *plan)
+{
+	while (plan->held) {
+		struct held *held = plan->held;
+
+		plan->held = held->next;
+		if (held->is_unit)
+			image_unit_put(plan->view->image, &held->unit);
+		free(held);
+	}
+	free(plan->pieces);
+	*plan = (struct plan) { 0 };
+}
+
+uint64_t plan_length(const struct plan *plan)
+{
+	uint64_t length = 0;
+
+	for (size_t i = 0; i < plan->count; i++)
+		length += plan->pieces[i].length;
+	return length;
+}
+
+int plan_read(const struct plan *plan, uint8_t *buffer)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct piece *piece = &plan->pieces[i];
+		int r = 0;
+
+		switch (piece->kind) {
+		case PIECE_ZERO:
+			memset(buffer, 0, piece->length);
+			break;
+		case PIECE_MEMORY:
+			memcpy(buffer, piece->bytes, piece->length);
+			break;
+		case PIECE_FILE:
+			r = file_read(piece->file, buffer, piece->length, piece->offset);
+			break;
+		}
+		if (r < 0)
+			return r == -ERANGE ? -ESTALE : r;
+		buffer += piece->length;
+	}
+	return 0;
+}
+
+int view_read(
+	const struct view *view, uint64_t offset, uint64_t length, uint8_t *buffer, uint64_t *done)
+{
+	struct plan plan;
+	int r = view_plan(view, offset, length, &plan);
+	int changed;
+
+	if (r == 0)
+		r = plan_read(&plan, buffer);
+	*done = plan_length(&plan);
+	plan_release(&plan);
+	/* Nothing that was found counts, good or bad, if a source has changed meanwhile. */
+	changed = image_verify(view->image);
+	return changed < 0 ? changed : r;
+}

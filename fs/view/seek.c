@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where a view holds data: SEEK_DATA, SEEK_HOLE and st_blocks, from one notion of runs, so that
+ * the three cannot contradict each other.
+ */
+#include <errno.h>
+
+#include "imgfs/checked.h"
+#include "imgfs/view.h"
+
+struct run {
+	uint64_t end; /* file offset */
+	bool zero;
+};
+
+static int guest_run(
+	const struct view *view, const struct region *region, uint64_t offset, struct run *run)
+{
+	uint64_t guest = region->guest + (offset - region->start);
+	uint64_t size = image_size(view->image);
+	struct extent e;
+	int r;
+
+	*run = (struct run) { .end = region->end, .zero = true };
+	if (guest >= size)
+		return 0;
+	r = image_map(
+		view->image, guest, min_u64(size - guest, region->end - offset), MAP_KIND, &e);
+	if (r < 0)
+		return r;
+	run->zero = e.kind == EXTENT_ZERO;
+	if (e.end < size || !run->zero)
+		run->end = offset + (e.end - guest);
+	return 0;
+}
+
+static int file_run(
+	const struct view *view, const struct region *region, uint64_t offset, struct run *run)
+{
+	uint64_t start, end;
+	int r = file_next_data(image_file(view->image, 0), offset - region->start, &start, &end);
+
+	if (r < 0)
+		return r;
+	run->zero = region->start + start > offset;
+	run->end = region->start + (run->zero ? start : end);
+	return 0;
+}
+
+/* The run that begins at offset, in its region. */
+static int region_run(
+	const struct view *view, const struct region *region, uint64_t offset, struct run *run)
+{
+	*run = (struct run) { .end = region->end, .zero = region->kind == REGION_ZERO };
+	switch (region->kind) {
+	case REGION_BYTES:
+	case REGION_ZERO:
+	case REGION_UNITS:
+		break;
+	case REGION_TABLE:
+		if (region->table->run)
+			run->end = region->start +
+				   region->table->run(view, offset - region->start, &run->zero);
+		break;
+	case REGION_GUEST:
+		return guest_run(view, region, offset, run);
+	case REGION_FILE:
+		return file_run(view, region, offset, run);
+	}
+	return 0;
+}
+
+/* The first offset >= offset, below limit, that is in a zero run or not; limit if there is none. */
+static int find(
+	const struct view *view, uint64_t offset, uint64_t limit, bool zero, uint64_t *found)
+{
+	for (size_t i = 0; i < view->region_count; i++) {
+		const struct region *region = &view->regions[i];
+
+		while (offset < region->end && offset < limit) {
+			struct run run;
+			int r = region_run(view, region, offset, &run);
+
+			if (r < 0)
+				return r;
+			if (run.zero == zero) {
+				*found = offset;
+				return 0;
+			}
+			offset = run.end;
+		}
+	}
+	*found = limit;
+	return 0;
+}
+
+int view_seek_data(const struct view *view, uint64_t offset, uint64_t *found)
+{
+	int r;
+
+	if (offset >= view->size)
+		return -ENXIO;
+	r = find(view, offset, view->size, false, found);
+	if (r == 0 && *found >= view->size)
+		return -ENXIO;
+	return r;
+}
+
+int view_seek_hole(const struct view *view, uint64_t offset, uint64_t *found)
+{
+	if (offset >= view->size)
+		return -ENXIO;
+	return find(view, offset, view->size, true, found);
+}
+
+/* Bytes of a table that are not in zero runs. */
+static uint64_t table_bytes(const struct view *view, const struct region *region)
+{
+	uint64_t length = region->end - region->start;
+	uint64_t sum = 0, end;
+
+	if (!region->table->run)
+		return length;
+	for (uint64_t at = 0; at < length; at = end) {
+		bool zero;
+
+		end = region->table->run(view, at, &zero);
+		if (!zero)
+			sum += end - at;
+	}
+	return sum;
+}
+
+static int guest_bytes(const struct view *view, const struct region *region, uint64_t *bytes)
+{
+	const struct occupancy *o;
+	int r = image_occupancy(view->image, &o, NULL);
+
+	*bytes = region->end - region->start;
+	if (r == -EFBIG)
+		return 0;
+	if (r == 0)
+		*bytes = min_u64(*bytes, occupancy_bytes(o));
+	return r;
+}
+
+static int region_bytes(const struct view *view, const struct region *region, uint64_t *bytes)
+{
+	*bytes = region->end - region->start;
+	switch (region->kind) {
+	case REGION_BYTES:
+	case REGION_UNITS:
+		return 0;
+	case REGION_ZERO:
+		*bytes = 0;
+		return 0;
+	case REGION_TABLE:
+		*bytes = table_bytes(view, region);
+		return 0;
+	case REGION_GUEST:
+		return guest_bytes(view, region, bytes);
+	case REGION_FILE:
+		*bytes = min_u64(*bytes, image_file(view->image, 0)->blocks * 512);
+		return 0;
+	}
+	return 0;
+}
+
+int view_blocks(const struct view *view, uint64_t *blocks)
+{
+	uint64_t total = 0;
+
+	for (size_t i = 0; i < view->region_count; i++) {
+		uint64_t bytes;
+		int r = region_bytes(view, &view->regions[i], &bytes);
+
+		if (r < 0)
+			return r;
+		total += bytes;
+	}
+	/* tar takes 0 blocks for a file of nothing but zeros and drops what it holds. */
+	*blocks = view->size == 0 ? 0 : max_u64(1, div_ceil(total, 512));
+	return 0;
+}
