@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imgfs/catalog.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <uthash.h>
+
+#include "catalog_private.h"
+#include "imgfs/cleanup.h"
+
+/* Directories whose names are remembered. */
+#define MAX_FOLDERS 1024
+
+struct known_folder {
+	UT_hash_handle hh; /* by path, in order of last use */
+	struct folder *folder;
+};
+
+struct catalog {
+	const struct image_context *images;
+	struct catalog_options options;
+	struct pool *pool;
+	struct nodes *nodes;
+	pthread_mutex_t lock; /* of folders */
+	struct known_folder *folders;
+};
+
+struct handle {
+	struct pooled *pooled;
+	const struct view *view;
+	struct stat st;
+};
+
+struct listing {
+	struct folder *folder;
+	size_t count;
+	struct listing_entry entries[];
+};
+
+int catalog_new(const struct image_context *images, const struct catalog_options *options,
+	struct catalog **catalog)
+{
+	struct catalog *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	c->images = images;
+	c->options = *options;
+	pthread_mutex_init(&c->lock, NULL);
+	c->pool = pool_new(images);
+	c->nodes = nodes_new();
+	if (!c->pool || !c->nodes) {
+		catalog_free(c);
+		return -ENOMEM;
+	}
+	*catalog = c;
+	return 0;
+}
+
+static void remove_folder(struct catalog *c, struct known_folder *known)
+{
+	HASH_DEL(c->folders, known);
+	folder_unref(known->folder);
+	free(known);
+}
+
+void catalog_free(struct catalog *catalog)
+{
+	struct known_folder *known, *next;
+
+	if (!catalog)
+		return;
+	HASH_ITER (hh, catalog->folders, known, next)
+		remove_folder(catalog, known);
+	nodes_free(catalog->nodes);
+	pool_free(catalog->pool);
+	pthread_mutex_destroy(&catalog->lock);
+	free(catalog);
+}
+
+/* ---- folders ---- */
+
+static struct folder *known_folder(struct catalog *c, const char *path)
+{
+	struct known_folder *known;
+	LOCKED(&c->lock);
+
+	HASH_FIND_STR(c->folders, path, known);
+	if (!known)
+		return NULL;
+	HASH_DEL(c->folders, known);
+	HASH_ADD_KEYPTR(hh, c->folders, known->folder->path, strlen(known->folder->path), known);
+	return folder_ref(known->folder);
+}
+
+static void remember_folder(struct catalog *c, struct folder *folder)
+{
+	struct known_folder *known;
+	LOCKED(&c->lock);
+
+	HASH_FIND_STR(c->folders, folder->path, known);
+	if (known)
+		remove_folder(c, known);
+	else if (HASH_COUNT(c->folders) >= MAX_FOLDERS)
+		remove_folder(c, c->folders);
+	known = calloc(1, sizeof(*known));
+	if (!known)
+		return;
+	known->folder = folder_ref(folder);
+	HASH_ADD_KEYPTR(hh, c->folders, folder->path, strlen(folder->path), known);
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool is_current(const struct folder *folder, const struct stat *st)
+{
+	return !folder->racy && folder->st.st_dev == st->st_dev &&
+	       folder->st.st_ino == st->st_ino && same_time(&folder->st.st_mtim, &st->st_mtim) &&
+	       same_time(&folder->st.st_ctim, &st->st_ctim);
+}
+
+static int get_folder(struct catalog *c, const char *path, struct folder **folder)
+{
+	const struct datastore *datastore = c->images->datastore;
+	struct folder *before;
+	struct stat st;
+	int r = datastore_stat(datastore, path, &st);
+
+	if (r < 0)
+		return r;
+	if (!S_ISDIR(st.st_mode))
+		return -ENOTDIR;
+	before = known_folder(c, path);
+	if (before && is_current(before, &st)) {
+		*folder = before;
+		return 0;
+	}
+	r = folder_read(datastore, path, before, folder);
+	folder_unref(before);
+	if (r == 0)
+		remember_folder(c, *folder);
+	return r;
+}
+
+/* ---- attributes ---- */
+
+static void apply_owner(const struct catalog *c, struct stat *st)
+{
+	if (c->options.set_uid)
+		st->st_uid = c->options.uid;
+	if (c->options.set_gid)
+		st->st_gid = c->options.gid;
+}
+
+static void directory_stat(
+	const struct catalog *c, const struct stat *source, uint64_t id, struct stat *st)
+{
+	int mask = c->options.dmask;
+
+	*st = *source;
+	st->st_ino = id;
+	st->st_dev = 0;
+	st->st_mode = S_IFDIR | (mask >= 0 ? 0555 & ~(mode_t)mask : source->st_mode & 0555);
+	apply_owner(c, st);
+}
+
+static void view_stat(const struct catalog *c, const struct facts *facts,
+	const struct view_facts *view, uint64_t id, struct stat *st)
+{
+	int mask = c->options.fmask;
+
+	*st = (struct stat) {
+		.st_ino = id,
+		.st_mode = S_IFREG | (mask >= 0 ? 0444 & ~(mode_t)mask : facts->mode),
+		.st_nlink = 1,
+		.st_uid = facts->uid,
+		.st_gid = facts->gid,
+		.st_size = (off_t)view->size,
+		.st_blocks = (blkcnt_t)view->blocks,
+		.st_blksize = 4096,
+		.st_mtim = facts->mtime,
+		.st_atim = facts->mtime,
+		.st_ctim = facts->ctime,
+	};
+	apply_owner(c, st);
+}
+
+/* ---- lookup ---- */
+
+static char *join(const char *directory, const char *name)
+{
+	char *path = malloc(strlen(directory) + strlen(name) + 2);
+
+	if (path)
+		sprintf(path, "%s%s%s", directory, *directory ? "/" : "", name);
+	return path;
+}
+
+static int enter_directory(struct catalog *c, const char *parent, const char *name, struct stat *st)
+{
+	autofree char *path = join(parent, name);
+	struct node node = { .path = path };
+	struct stat source;
+	int r;
+
+	if (!path)
+		return -ENOMEM;
+	r = datastore_stat(c->images->datastore, path, &source);
+	if (r < 0)
+		return r;
+	node.id = nodes_directory_id(path);
+	directory_stat(c, &source, node.id, st);
+	return nodes_enter(c->nodes, &node);
+}
+
+/* Facts of an item and one of its views. A change between the two starts it again. */
+static int examine(struct catalog *c, struct item *item, size_t view, struct facts *facts,
+	struct view_facts *view_facts)
+{
+	int r = -ESTALE;
+
+	for (int tries = 0; tries < 3 && r == -ESTALE; tries++) {
+		r = item_facts(item, c->pool, c->images->datastore, facts);
+		if (r == 0)
+			r = item_view_facts(item, c->pool, view, facts, view_facts);
+	}
+	return r == -EFBIG ? -ENOENT : r;
+}
+
+static int enter_view(
+	struct catalog *c, struct folder *folder, struct item *item, size_t view, struct stat *st)
+{
+	struct node node = { .path = folder->path, .item = item, .view = view };
+	struct view_facts view_facts;
+	struct facts facts;
+	int r = examine(c, item, view, &facts, &view_facts);
+
+	if (r < 0)
+		return r;
+	node.generation = facts.generation;
+	node.id = nodes_view_id(item_path(item), view, facts.generation);
+	view_stat(c, &facts, &view_facts, node.id, st);
+	return nodes_enter(c->nodes, &node);
+}
+
+int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name, struct stat *st)
+{
+	struct folder *folder;
+	struct item *item;
+	struct node node;
+	size_t view;
+	int r = nodes_get(catalog->nodes, directory, &node);
+
+	if (r < 0)
+		return r;
+	r = node.item ? -ENOTDIR : get_folder(catalog, node.path, &folder);
+	if (r < 0) {
+		node_release(&node);
+		return r;
+	}
+	if (folder_has_directory(folder, name))
+		r = enter_directory(catalog, node.path, name, st);
+	else if (folder_find(folder, name, &item, &view))
+		r = enter_view(catalog, folder, item, view, st);
+	else
+		r = -ENOENT;
+	folder_unref(folder);
+	node_release(&node);
+	return r;
+}
+
+void catalog_forget(struct catalog *catalog, uint64_t id, uint64_t count)
+{
+	nodes_forget(catalog->nodes, id, count);
+}
+
+static int node_stat(struct catalog *c, const struct node *node, struct stat *st)
+{
+	struct view_facts view_facts;
+	struct facts facts;
+	struct stat source;
+	int r;
+
+	if (!node->item) {
+		r = datastore_stat(c->images->datastore, node->path, &source);
+		if (r == 0 && !S_ISDIR(source.st_mode))
+			r = -ESTALE;
+		if (r == 0)
+			directory_stat(c, &source, node->id, st);
+		return r;
+	}
+	r = examine(c, node->item, node->view, &facts, &view_facts);
+	if (r == -ENOENT || (r == 0 && facts.generation != node->generation))
+		return -ESTALE;
+	if (r == 0)
+		view_stat(c, &facts, &view_facts, node->id, st);
+	return r;
+}
+
+int catalog_getattr(struct catalog *catalog, uint64_t id, struct stat *st)
+{
+	struct node node;
+	int r = nodes_get(catalog->nodes, id, &node);
+
+	if (r < 0)
+		return r;
+	r = node_stat(catalog, &node, st);
+	node_release(&node);
+	return r;
+}
+
+/* ---- open ---- */
+
+static int open_view(struct catalog *c, const struct node *node, struct handle *h)
+{
+	struct why why;
+	int r;
+
+	if (!node->item)
+		return -EISDIR;
+	r = node_stat(c, node, &h->st);
+	if (r < 0)
+		return r;
+	r = pool_get(c->pool, item_path(node->item), &h->pooled, &why);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	if (image_generation(pooled_image(h->pooled)) != node->generation)
+		r = -ESTALE;
+	if (r == 0)
+		r = pooled_view(h->pooled, node->view, &h->view, &why);
+	if (r < 0)
+		pool_put(c->pool, h->pooled);
+	return r;
+}
+
+int catalog_open(struct catalog *catalog, uint64_t id, struct handle **handle)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+	struct node node;
+	int r;
+
+	if (!h)
+		return -ENOMEM;
+	r = nodes_get(catalog->nodes, id, &node);
+	if (r == 0) {
+		r = open_view(catalog, &node, h);
+		node_release(&node);
+	}
+	if (r < 0) {
+		free(h);
+		return r;
+	}
+	*handle = h;
+	return 0;
+}
+
+void catalog_close(struct catalog *catalog, struct handle *handle)
+{
+	pool_put(catalog->pool, handle->pooled);
+	free(handle);
+}
+
+const struct view *handle_view(const struct handle *handle)
+{
+	return handle->view;
+}
+
+const struct stat *handle_stat(const struct handle *handle)
+{
+	return &handle->st;
+}
+
+/* ---- list ---- */
+
+static void list_directories(struct listing *listing, const char *parent)
+{
+	const struct folder *folder = listing->folder;
+
+	for (size_t i = 0; i < folder->directory_count; i++) {
+		autofree char *path = join(parent, folder->directories[i]);
+
+		if (path)
+			listing->entries[listing->count++] = (struct listing_entry) {
+				.name = folder->directories[i],
+				.directory = true,
+				.id = nodes_directory_id(path),
+			};
+	}
+}
+
+static void list_views(struct catalog *c, struct listing *listing)
+{
+	const struct folder *folder = listing->folder;
+	const struct item *last = NULL;
+	struct facts facts;
+	int r = 0;
+
+	for (size_t i = 0; i < folder->shown_count; i++) {
+		const struct shown *s = &folder->shown[i];
+
+		/* The views of an image nearly always follow each other. */
+		if (s->item != last)
+			r = item_facts(s->item, c->pool, c->images->datastore, &facts);
+		last = s->item;
+		if (r < 0 || !item_has_view(s->item, c->pool, s->view, &facts))
+			continue;
+		listing->entries[listing->count++] = (struct listing_entry) {
+			.name = s->name,
+			.id = nodes_view_id(item_path(s->item), s->view, facts.generation),
+		};
+	}
+}
+
+int catalog_list(struct catalog *catalog, uint64_t directory, struct listing **listing)
+{
+	struct folder *folder;
+	struct listing *l;
+	struct node node;
+	int r = nodes_get(catalog->nodes, directory, &node);
+
+	if (r < 0)
+		return r;
+	r = node.item ? -ENOTDIR : get_folder(catalog, node.path, &folder);
+	node_release(&node);
+	if (r < 0)
+		return r;
+	l = calloc(1, sizeof(*l) + (folder->directory_count + folder->shown_count) *
+					   sizeof(l->entries[0]));
+	if (!l) {
+		folder_unref(folder);
+		return -ENOMEM;
+	}
+	l->folder = folder;
+	list_directories(l, folder->path);
+	list_views(catalog, l);
+	*listing = l;
+	return 0;
+}
+
+void listing_free(struct listing *listing)
+{
+	folder_unref(listing->folder);
+	free(listing);
+}
+
+size_t listing_count(const struct listing *listing)
+{
+	return listing->count;
+}
+
+struct listing_entry listing_entry(const struct listing *listing, size_t index)
+{
+	return listing->entries[index];
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the catalog share. */
+#ifndef IMGFS_CATALOG_PRIVATE_H
+#define IMGFS_CATALOG_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "imgfs/catalog.h"
+
+/* ---- naming.c: which names does a directory show? Pure. ---- */
+
+struct naming {
+	const char *file; /* name of the source file */
+	bool hidden;      /* no image of its own */
+	bool whole;       /* its views keep the whole name: "a.qcow2.raw" */
+};
+
+/*
+ * Decides for the files of one directory, sorted by name (strcmp), from their names alone, so
+ * that what an image holds never changes how another is called. directories: names of
+ * subdirectories, sorted too; they take precedence.
+ */
+void naming_decide(
+	struct naming *files, size_t count, const char *const *directories, size_t directory_count);
+
+/* The name of a view, the caller's to free. -ENAMETOOLONG: there can be none. -ENOMEM. */
+int naming_view_name(const char *file, bool whole, const char *suffix, char **name);
+
+/* ---- pool.c: images kept open, with their views ---- */
+
+struct pool;
+struct pooled;
+
+struct pool *pool_new(const struct image_context *images);
+void pool_free(struct pool *pool);
+
+/* The image at path in its present state. Each 0 needs a pool_put(). As image_open(). */
+int pool_get(struct pool *pool, const char *path, struct pooled **pooled, struct why *why);
+void pool_put(struct pool *pool, struct pooled *pooled);
+struct image *pooled_image(const struct pooled *pooled);
+
+/* Its view in view_formats[index], made at the first call. */
+int pooled_view(struct pooled *pooled, size_t index, const struct view **view, struct why *why);
+
+/* ---- item.c: a source file and what is known of it ---- */
+
+struct item;
+
+struct view_facts {
+	uint64_t size;   /* bytes */
+	uint64_t blocks; /* of 512 bytes */
+};
+
+/* What listing and stat need of an image; it outlives the open image. */
+struct facts {
+	uint64_t generation;
+	uint64_t virtual_size;
+	mode_t mode; /* of the least readable of the files */
+	uid_t uid;
+	gid_t gid;
+	struct timespec mtime, ctime;
+};
+
+struct item *item_new(const char *directory, const char *name);
+struct item *item_ref(struct item *item);
+void item_unref(struct item *item);
+const char *item_name(const struct item *item);
+const char *item_path(const struct item *item);
+
+/*
+ * What the image is now: opened if it is not known or has changed. -ENOENT where the file is
+ * gone, is no image, or is refused (which is logged once).
+ */
+int item_facts(struct item *item, struct pool *pool, const struct datastore *datastore,
+	struct facts *facts);
+
+/* Size and blocks of its view in the state of `facts`. -ESTALE if it has changed since. */
+int item_view_facts(struct item *item, struct pool *pool, size_t view, const struct facts *facts,
+	struct view_facts *view_facts);
+
+/* Does the view exist at all? True without a look for disks that every format holds. */
+bool item_has_view(struct item *item, struct pool *pool, size_t view, const struct facts *facts);
+
+/* ---- folder.c: a directory, its items, and the names that they show ---- */
+
+struct shown {
+	char *name;
+	struct item *item;
+	size_t view; /* index in view_formats */
+};
+
+struct folder {
+	atomic_uint refs;
+	char *path;
+	struct stat st;
+	bool racy;          /* changed so recently that the next change may not show in st */
+	char **directories; /* sorted */
+	size_t directory_count;
+	struct item **items; /* sorted by name */
+	size_t item_count;
+	struct shown *shown; /* sorted by name */
+	size_t shown_count;
+};
+
+/* Reads the directory at path; takes over items of `before` (may be NULL) by their names. */
+int folder_read(const struct datastore *datastore, const char *path, const struct folder *before,
+	struct folder **folder);
+struct folder *folder_ref(struct folder *folder);
+void folder_unref(struct folder *folder);
+
+bool folder_has_directory(const struct folder *folder, const char *name);
+
+/* The image and view that a name stands for, listed or as a whole-name form. False for none. */
+bool folder_find(const struct folder *folder, const char *name, struct item **item, size_t *view);
+
+/* ---- nodes.c: numbers that the kernel holds ---- */
+
+struct node {
+	uint64_t id;
+	char *path;        /* directory: its source; view: the folder that it is in */
+	struct item *item; /* NULL for a directory */
+	size_t view;
+	uint64_t generation;
+};
+
+struct nodes;
+
+struct nodes *nodes_new(void);
+void nodes_free(struct nodes *nodes);
+
+uint64_t nodes_directory_id(const char *path);
+uint64_t nodes_view_id(const char *item_path, size_t view, uint64_t generation);
+
+/* Takes a reference to the node, which is made if it is not there. item gets one of its own. */
+int nodes_enter(struct nodes *nodes, const struct node *node);
+void nodes_forget(struct nodes *nodes, uint64_t id, uint64_t count);
+
+/* A copy with references of its own; release with node_release(). -ESTALE if not known. */
+int nodes_get(struct nodes *nodes, uint64_t id, struct node *node);
+void node_release(struct node *node);
+
+#endif

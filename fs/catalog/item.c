@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A source file of the datastore, and what was learned when its image was last opened. That is
+ * remembered for as long as every file of the image stays as it was, so that a listing costs a
+ * stat per file and no open.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "catalog_private.h"
+#include "imgfs/cleanup.h"
+#include "imgfs/log.h"
+
+#define MAX_VIEWS 16
+
+/* A refused image is tried again after so long: what it lacked may have come. */
+#define REFUSAL_SECONDS 2
+
+enum status {
+	STATUS_UNKNOWN,
+	STATUS_SERVED,
+	STATUS_NO_IMAGE,
+	STATUS_REFUSED,
+};
+
+struct source {
+	char *path;
+	struct file_state state;
+};
+
+struct item {
+	atomic_uint refs;
+	char *path;
+	const char *name; /* in path */
+
+	pthread_mutex_t lock; /* of all that follows */
+	enum status status;
+	struct file_state state; /* of the file itself, when status was found */
+	struct facts facts;
+	struct source *sources;
+	size_t source_count;
+	struct {
+		int error; /* 0 known, 1 not known yet, else -errno */
+		struct view_facts facts;
+	} views[MAX_VIEWS];
+	time_t refused; /* CLOCK_MONOTONIC */
+	char *reason;   /* of the last refusal that was logged */
+};
+
+struct item *item_new(const char *directory, const char *name)
+{
+	struct item *item = calloc(1, sizeof(*item));
+	size_t length = strlen(directory);
+
+	if (!item)
+		return NULL;
+	atomic_init(&item->refs, 1);
+	pthread_mutex_init(&item->lock, NULL);
+	item->path = malloc(length + strlen(name) + 2);
+	if (!item->path) {
+		item_unref(item);
+		return NULL;
+	}
+	memcpy(item->path, directory, length);
+	if (length > 0)
+		item->path[length++] = '/';
+	strcpy(item->path + length, name);
+	item->name = item->path + length;
+	return item;
+}
+
+struct item *item_ref(struct item *item)
+{
+	atomic_fetch_add(&item->refs, 1);
+	return item;
+}
+
+static void forget_sources(struct item *item)
+{
+	for (size_t i = 0; i < item->source_count; i++)
+		free(item->sources[i].path);
+	free(item->sources);
+	item->sources = NULL;
+	item->source_count = 0;
+	item->status = STATUS_UNKNOWN;
+}
+
+void item_unref(struct item *item)
+{
+	if (!item || atomic_fetch_sub(&item->refs, 1) != 1)
+		return;
+	forget_sources(item);
+	pthread_mutex_destroy(&item->lock);
+	free(item->reason);
+	free(item->path);
+	free(item);
+}
+
+const char *item_name(const struct item *item)
+{
+	return item->name;
+}
+
+const char *item_path(const struct item *item)
+{
+	return item->path;
+}
+
+static bool is_unchanged(const struct datastore *datastore, const struct source *source)
+{
+	struct file_state now;
+	struct stat st;
+
+	if (datastore_stat(datastore, source->path, &st) < 0)
+		return false;
+	file_state_from_stat(&now, &st);
+	return file_state_equal(&now, &source->state);
+}
+
+static time_t monotonic_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+/* Does what is known still hold? *now is the state of the file itself. */
+static bool is_current(
+	const struct item *item, const struct datastore *datastore, const struct file_state *now)
+{
+	if (item->status == STATUS_UNKNOWN || !file_state_equal(now, &item->state))
+		return false;
+	if (item->status == STATUS_REFUSED)
+		return monotonic_seconds() - item->refused < REFUSAL_SECONDS;
+	/* The first source is the file itself. */
+	for (size_t i = 1; i < item->source_count; i++) {
+		if (!is_unchanged(datastore, &item->sources[i]))
+			return false;
+	}
+	return true;
+}
+
+static int remember_sources(struct item *item, const struct image *image)
+{
+	size_t count = image_file_count(image);
+
+	item->sources = calloc(count, sizeof(*item->sources));
+	if (!item->sources)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		struct source *source = &item->sources[item->source_count];
+		const struct file *file = image_file(image, i);
+
+		source->path = strdup(file->path);
+		source->state = file->state;
+		if (!source->path)
+			return -ENOMEM;
+		item->source_count++;
+	}
+	return 0;
+}
+
+static void later(struct timespec *newest, const struct timespec *t)
+{
+	if (t->tv_sec > newest->tv_sec ||
+		(t->tv_sec == newest->tv_sec && t->tv_nsec > newest->tv_nsec))
+		*newest = *t;
+}
+
+static void learn(struct item *item, const struct image *image)
+{
+	const struct file *first = image_file(image, 0);
+
+	item->facts = (struct facts) {
+		.generation = image_generation(image),
+		.virtual_size = image_size(image),
+		.mode = 0444,
+		.uid = first->uid,
+		.gid = first->gid,
+		.mtime = image_mtime(image),
+	};
+	for (size_t i = 0; i < image_file_count(image); i++) {
+		item->facts.mode &= image_file(image, i)->mode;
+		later(&item->facts.ctime, &image_file(image, i)->state.ctime);
+	}
+	for (size_t i = 0; i < MAX_VIEWS; i++)
+		item->views[i].error = 1;
+	item->state = first->state;
+	item->status = STATUS_SERVED;
+	free(item->reason);
+	item->reason = NULL;
+}
+
+/* Said once for as long as the file and the reason stay the same. */
+static void refuse(struct item *item, const struct file_state *state, const char *reason)
+{
+	bool said = item->reason && strcmp(item->reason, reason) == 0 &&
+		    file_state_equal(&item->state, state);
+
+	item->status = STATUS_REFUSED;
+	item->refused = monotonic_seconds();
+	item->state = *state;
+	if (said)
+		return;
+	log_warning("%s is not shown: %s", quote(item->path).text, reason);
+	free(item->reason);
+	item->reason = strdup(reason);
+}
+
+/* Opens the image to see what it is. */
+static int examine(struct item *item, struct pool *pool, const struct file_state *state)
+{
+	struct pooled *pooled;
+	struct why why = { "" };
+	int r;
+
+	forget_sources(item);
+	r = pool_get(pool, item->path, &pooled, &why);
+	if (r == 0) {
+		r = remember_sources(item, pooled_image(pooled));
+		if (r == 0)
+			learn(item, pooled_image(pooled));
+		pool_put(pool, pooled);
+		return r;
+	}
+	if (r == -ENOMEDIUM) {
+		item->status = STATUS_NO_IMAGE;
+		item->state = *state;
+	} else if (r == -EMFILE || r == -ENFILE || r == -ENOMEM) {
+		log_limited("%s cannot be opened now: %s", quote(item->path).text, why.text);
+		return r; /* nothing about the image */
+	} else {
+		refuse(item, state, why.text);
+	}
+	return -ENOENT;
+}
+
+int item_facts(struct item *item, struct pool *pool, const struct datastore *datastore,
+	struct facts *facts)
+{
+	LOCKED(&item->lock);
+	struct file_state now;
+	struct stat st;
+	int r = datastore_stat(datastore, item->path, &st);
+
+	if (r < 0)
+		return r == -ENOMEM ? r : -ENOENT;
+	if (!S_ISREG(st.st_mode))
+		return -ENOENT;
+	file_state_from_stat(&now, &st);
+	if (!is_current(item, datastore, &now)) {
+		r = examine(item, pool, &now);
+		if (r < 0)
+			return r;
+	}
+	if (item->status != STATUS_SERVED)
+		return -ENOENT;
+	*facts = item->facts;
+	return 0;
+}
+
+static int measure(struct item *item, struct pool *pool, size_t index)
+{
+	const struct view *view;
+	struct pooled *pooled;
+	struct why why = { "" };
+	int r = pool_get(pool, item->path, &pooled, &why);
+
+	if (r < 0)
+		return r;
+	if (image_generation(pooled_image(pooled)) != item->facts.generation)
+		r = -ESTALE;
+	if (r == 0)
+		r = pooled_view(pooled, index, &view, &why);
+	if (r == 0) {
+		item->views[index].facts.size = view->size;
+		r = view_blocks(view, &item->views[index].facts.blocks);
+	}
+	pool_put(pool, pooled);
+	if (r == -EFBIG)
+		log_warning("%s has no %s view: %s", quote(item->path).text,
+			view_formats[index]->name, why.text);
+	else if (r < 0 && r != -ESTALE)
+		log_limited("%s: its %s view cannot be laid out: %s", quote(item->path).text,
+			view_formats[index]->name, *why.text ? why.text : strerror(-r));
+	return r;
+}
+
+int item_view_facts(struct item *item, struct pool *pool, size_t view, const struct facts *facts,
+	struct view_facts *view_facts)
+{
+	LOCKED(&item->lock);
+
+	if (item->status != STATUS_SERVED || item->facts.generation != facts->generation)
+		return -ESTALE;
+	if (item->views[view].error == 1) {
+		int r = measure(item, pool, view);
+
+		/* Only what follows from the image itself stays true. */
+		if (r < 0 && r != -EFBIG)
+			return r;
+		item->views[view].error = r;
+	}
+	if (item->views[view].error < 0)
+		return item->views[view].error;
+	*view_facts = item->views[view].facts;
+	return 0;
+}
+
+bool item_has_view(struct item *item, struct pool *pool, size_t view, const struct facts *facts)
+{
+	struct view_facts unused;
+
+	if (facts->virtual_size <= view_formats[view]->always_fits)
+		return true;
+	return item_view_facts(item, pool, view, facts, &unused) != -EFBIG;
+}

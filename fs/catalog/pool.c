@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Images stay open for a while after their last use, with their views and occupancy. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <uthash.h>
+
+#include "catalog_private.h"
+#include "imgfs/cleanup.h"
+
+#define MAX_IDLE  32
+#define MAX_VIEWS 16
+
+struct pooled {
+	UT_hash_handle hh; /* in the table of the pool, in order of last use, unless detached */
+	bool detached;     /* no longer found: its source has changed */
+	unsigned users;    /* under the pool's lock */
+	struct image *image;
+	pthread_mutex_t lock; /* of views */
+	struct view *views[MAX_VIEWS];
+};
+
+struct pool {
+	const struct image_context *images;
+	pthread_mutex_t lock;
+	struct pooled *table; /* by path */
+	unsigned idle;
+};
+
+struct pool *pool_new(const struct image_context *images)
+{
+	struct pool *pool = calloc(1, sizeof(*pool));
+
+	if (!pool)
+		return NULL;
+	pool->images = images;
+	pthread_mutex_init(&pool->lock, NULL);
+	return pool;
+}
+
+static void pooled_free(struct pooled *p)
+{
+	for (size_t i = 0; i < MAX_VIEWS; i++)
+		view_close(p->views[i]);
+	image_unref(p->image);
+	pthread_mutex_destroy(&p->lock);
+	free(p);
+}
+
+/* Lock held. Takes what nobody uses out of the table, oldest first, until `keep` are left. */
+static struct pooled *take_idle(struct pool *pool, unsigned keep)
+{
+	struct pooled *p, *next;
+
+	if (pool->idle <= keep)
+		return NULL;
+	HASH_ITER (hh, pool->table, p, next) {
+		if (p->users > 0)
+			continue;
+		HASH_DEL(pool->table, p);
+		pool->idle--;
+		return p;
+	}
+	return NULL;
+}
+
+static void drop_idle(struct pool *pool, unsigned keep)
+{
+	for (;;) {
+		struct pooled *p;
+
+		pthread_mutex_lock(&pool->lock);
+		p = take_idle(pool, keep);
+		pthread_mutex_unlock(&pool->lock);
+		if (!p)
+			return;
+		pooled_free(p);
+	}
+}
+
+void pool_free(struct pool *pool)
+{
+	if (!pool)
+		return;
+	drop_idle(pool, 0);
+	pthread_mutex_destroy(&pool->lock);
+	free(pool);
+}
+
+static void add_to_table(struct pool *pool, struct pooled *p)
+{
+	const char *path = image_path(p->image);
+
+	HASH_ADD_KEYPTR(hh, pool->table, path, strlen(path), p);
+}
+
+/* The entry of the path, with one more user and last in the order; NULL for none. */
+static struct pooled *find(struct pool *pool, const char *path)
+{
+	struct pooled *p;
+	LOCKED(&pool->lock);
+
+	HASH_FIND_STR(pool->table, path, p);
+	if (!p)
+		return NULL;
+	if (p->users++ == 0)
+		pool->idle--;
+	HASH_DEL(pool->table, p);
+	add_to_table(pool, p);
+	return p;
+}
+
+/* Nobody finds it from now on. */
+static void detach(struct pool *pool, struct pooled *p)
+{
+	LOCKED(&pool->lock);
+
+	if (!p->detached) {
+		HASH_DEL(pool->table, p);
+		p->detached = true;
+	}
+}
+
+static bool is_current(const struct pool *pool, const struct pooled *p)
+{
+	struct file_state state;
+	struct stat st;
+
+	if (datastore_stat(pool->images->datastore, image_path(p->image), &st) < 0)
+		return false;
+	file_state_from_stat(&state, &st);
+	return file_state_equal(&state, &image_file(p->image, 0)->state) &&
+	       image_verify(p->image) == 0;
+}
+
+/* Puts a new image into the table, or finds that another thread was faster. */
+static struct pooled *insert(struct pool *pool, struct pooled *fresh)
+{
+	struct pooled *p;
+	LOCKED(&pool->lock);
+
+	HASH_FIND_STR(pool->table, image_path(fresh->image), p);
+	if (!p) {
+		add_to_table(pool, fresh);
+		return fresh;
+	}
+	if (image_generation(p->image) != image_generation(fresh->image)) {
+		fresh->detached = true;
+		return fresh;
+	}
+	if (p->users++ == 0)
+		pool->idle--;
+	return p;
+}
+
+static int open_pooled(struct pool *pool, const char *path, struct pooled **pooled, struct why *why)
+{
+	struct pooled *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p)
+		return why_set(why, -ENOMEM, "out of memory");
+	p->users = 1;
+	pthread_mutex_init(&p->lock, NULL);
+	r = image_open(pool->images, path, &p->image, why);
+	if (r == -EMFILE) {
+		drop_idle(pool, 0);
+		r = image_open(pool->images, path, &p->image, why);
+	}
+	if (r < 0) {
+		pooled_free(p);
+		return r;
+	}
+	*pooled = insert(pool, p);
+	if (*pooled != p)
+		pooled_free(p);
+	return 0;
+}
+
+int pool_get(struct pool *pool, const char *path, struct pooled **pooled, struct why *why)
+{
+	struct pooled *p = find(pool, path);
+
+	if (p && is_current(pool, p)) {
+		*pooled = p;
+		return 0;
+	}
+	if (p) {
+		detach(pool, p);
+		pool_put(pool, p);
+	}
+	return open_pooled(pool, path, pooled, why);
+}
+
+/* One user less. True: it is in no table, so whoever was last frees it. */
+static bool drop_user(struct pool *pool, struct pooled *p)
+{
+	LOCKED(&pool->lock);
+
+	if (--p->users > 0)
+		return false;
+	if (!p->detached)
+		pool->idle++;
+	return p->detached;
+}
+
+void pool_put(struct pool *pool, struct pooled *pooled)
+{
+	if (drop_user(pool, pooled))
+		pooled_free(pooled);
+	else
+		drop_idle(pool, MAX_IDLE);
+}
+
+struct image *pooled_image(const struct pooled *pooled)
+{
+	return pooled->image;
+}
+
+int pooled_view(struct pooled *pooled, size_t index, const struct view **view, struct why *why)
+{
+	LOCKED(&pooled->lock);
+
+	if (!pooled->views[index]) {
+		int r = view_open(pooled->image, view_formats[index], &pooled->views[index], why);
+
+		if (r < 0)
+			return r;
+	}
+	*view = pooled->views[index];
+	return 0;
+}

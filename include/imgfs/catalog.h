@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The catalog: the tree that the mount shows. A name in it is an (image, view) pair.
+ *
+ * Nodes are known by a number of 64 bits. A directory's is a hash of its path; a view's is a hash
+ * of its path and of the state of the files that it is made of. So numbers are the same on every
+ * mount, and a source that changes gets a new one: the kernel then has a new inode with a page
+ * cache of its own, and pages of two states can never mix.
+ */
+#ifndef IMGFS_CATALOG_H
+#define IMGFS_CATALOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "imgfs/image.h"
+#include "imgfs/view.h"
+
+#define CATALOG_ROOT 1 /* as FUSE has it */
+
+struct catalog;
+struct handle;
+struct listing;
+
+struct catalog_options {
+	bool set_uid, set_gid; /* owner of everything, instead of the source's */
+	uid_t uid;
+	gid_t gid;
+	int fmask, dmask; /* mode bits to take away, instead of the source's mode; -1 for none */
+};
+
+int catalog_new(const struct image_context *images, const struct catalog_options *options,
+	struct catalog **catalog);
+void catalog_free(struct catalog *catalog);
+
+/*
+ * Finds name in the directory and takes a reference to its node, which catalog_forget() gives
+ * back. st->st_ino is its number. -ENOENT also for what is there but refused.
+ */
+int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name, struct stat *st);
+void catalog_forget(struct catalog *catalog, uint64_t id, uint64_t count);
+
+/* -ESTALE where the sources of the view are no longer those that the number stands for. */
+int catalog_getattr(struct catalog *catalog, uint64_t id, struct stat *st);
+
+/* A view, open: it and all its sources stay as they were, or reads of it fail. */
+int catalog_open(struct catalog *catalog, uint64_t id, struct handle **handle);
+void catalog_close(struct catalog *catalog, struct handle *handle);
+const struct view *handle_view(const struct handle *handle);
+const struct stat *handle_stat(const struct handle *handle);
+
+/* What a directory shows, as of the call. Refused images are not in it. */
+int catalog_list(struct catalog *catalog, uint64_t directory, struct listing **listing);
+void listing_free(struct listing *listing);
+size_t listing_count(const struct listing *listing);
+
+struct listing_entry {
+	const char *name;
+	bool directory;
+	uint64_t id;
+};
+struct listing_entry listing_entry(const struct listing *listing, size_t index);
+
+#endif
