@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "front.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "imgfs/cleanup.h"
+#include "imgfs/log.h"
+
+/* For so long, in seconds, the kernel answers by itself. Stale numbers are refused at open. */
+#define TIMEOUT 1.0
+
+/* More is never asked for in one read: 256 pages of 4 KiB. */
+#define READ_MAX (1u << 20)
+
+static struct front *front_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* Handles travel in fi->fh. */
+static uint64_t to_fh(const void *p)
+{
+	return (uint64_t)(uintptr_t)p;
+}
+
+static void *from_fh(const struct fuse_file_info *fi)
+{
+	return (void *)(uintptr_t)fi->fh;
+}
+
+static void reply_error(fuse_req_t req, int r)
+{
+	fuse_reply_err(req, -r);
+}
+
+/*
+ * Of a read only EIO and ESTALE come out: an NFS client would try again for ever on others, and
+ * whoever copies a view must stop.
+ */
+static int read_error(int r)
+{
+	return r == -ESTALE ? r : -EIO;
+}
+
+/* ---- names ---- */
+
+static void front_init(void *userdata, struct fuse_conn_info *conn)
+{
+	(void)userdata;
+	conn->max_write = READ_MAX;
+	if (conn->capable & FUSE_CAP_SPLICE_WRITE)
+		conn->want |= FUSE_CAP_SPLICE_WRITE;
+	if (conn->capable & FUSE_CAP_SPLICE_MOVE)
+		conn->want |= FUSE_CAP_SPLICE_MOVE;
+}
+
+static void fill_entry(struct fuse_entry_param *e, const struct stat *st)
+{
+	*e = (struct fuse_entry_param) {
+		.ino = st->st_ino,
+		.attr = *st,
+		.attr_timeout = TIMEOUT,
+		.entry_timeout = TIMEOUT,
+	};
+}
+
+static void front_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct front *front = front_of(req);
+	struct fuse_entry_param e;
+	struct stat st;
+	int r = catalog_lookup(front->catalog, parent, name, &st);
+
+	if (r < 0) {
+		reply_error(req, r);
+		return;
+	}
+	fill_entry(&e, &st);
+	/* The kernel did not get the answer (an interrupted lookup), so it will not forget. */
+	if (fuse_reply_entry(req, &e) == -ENOENT)
+		catalog_forget(front->catalog, st.st_ino, 1);
+}
+
+static void front_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
+{
+	catalog_forget(front_of(req)->catalog, ino, count);
+	fuse_reply_none(req);
+}
+
+static void front_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		catalog_forget(front_of(req)->catalog, forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+static void front_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct stat st;
+	int r = 0;
+
+	if (fi)
+		st = *handle_stat(from_fh(fi));
+	else
+		r = catalog_getattr(front_of(req)->catalog, ino, &st);
+	if (r < 0)
+		reply_error(req, r);
+	else
+		fuse_reply_attr(req, &st, TIMEOUT);
+}
+
+static void front_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct statvfs st;
+
+	(void)ino;
+	if (fstatvfs(front_of(req)->datastore->root, &st) < 0) {
+		reply_error(req, -errno);
+		return;
+	}
+	st.f_flag |= ST_RDONLY | ST_NOSUID;
+	fuse_reply_statfs(req, &st);
+}
+
+/* ---- directories ---- */
+
+static void front_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct listing *listing;
+	int r = catalog_list(front_of(req)->catalog, ino, &listing);
+
+	if (r < 0) {
+		reply_error(req, r);
+		return;
+	}
+	fi->fh = to_fh(listing);
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		listing_free(listing);
+}
+
+static void front_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	listing_free(from_fh(fi));
+	reply_error(req, 0);
+}
+
+/* Entry `index` of a directory as it is read: "." and ".." come first. */
+static bool entry_at(const struct listing *listing, fuse_ino_t directory, size_t index,
+	struct listing_entry *entry)
+{
+	if (index < 2) {
+		*entry = (struct listing_entry) {
+			.name = index == 0 ? "." : "..",
+			.directory = true,
+			.id = directory,
+		};
+		return true;
+	}
+	if (index - 2 >= listing_count(listing))
+		return false;
+	*entry = listing_entry(listing, index - 2);
+	return true;
+}
+
+/* What readdirplus tells of an entry; e->ino is 0 where the kernel shall look it up itself. */
+static void entry_details(struct front *front, fuse_ino_t directory, size_t index,
+	const struct listing_entry *entry, struct fuse_entry_param *e)
+{
+	struct stat st;
+
+	*e = (struct fuse_entry_param) {
+		.attr = { .st_ino = entry->id, .st_mode = entry->directory ? S_IFDIR : S_IFREG },
+	};
+	if (index >= 2 && catalog_lookup(front->catalog, directory, entry->name, &st) == 0)
+		fill_entry(e, &st);
+}
+
+static size_t add_entry(fuse_req_t req, fuse_ino_t directory, size_t index, bool plus,
+	const struct listing_entry *entry, char *buffer, size_t room)
+{
+	struct front *front = front_of(req);
+	struct fuse_entry_param e;
+	off_t next = (off_t)index + 1;
+	size_t size;
+
+	if (!plus) {
+		struct stat st = {
+			.st_ino = entry->id,
+			.st_mode = entry->directory ? S_IFDIR : S_IFREG,
+		};
+
+		return fuse_add_direntry(req, buffer, room, entry->name, &st, next);
+	}
+	/* Too long an entry is not looked up in vain. */
+	size = fuse_add_direntry_plus(req, NULL, 0, entry->name, NULL, 0);
+	if (size > room)
+		return size;
+	entry_details(front, directory, index, entry, &e);
+	return fuse_add_direntry_plus(req, buffer, room, entry->name, &e, next);
+}
+
+static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+	struct fuse_file_info *fi, bool plus)
+{
+	const struct listing *listing = from_fh(fi);
+	autofree char *buffer = malloc(size);
+	struct listing_entry entry;
+	size_t used = 0;
+
+	if (!buffer) {
+		reply_error(req, -ENOMEM);
+		return;
+	}
+	for (size_t i = (size_t)offset; entry_at(listing, ino, i, &entry); i++) {
+		size_t more = add_entry(req, ino, i, plus, &entry, buffer + used, size - used);
+
+		if (more > size - used)
+			break;
+		used += more;
+	}
+	fuse_reply_buf(req, buffer, used);
+}
+
+static void front_readdir(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	read_directory(req, ino, size, offset, fi, false);
+}
+
+static void front_readdirplus(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	read_directory(req, ino, size, offset, fi, true);
+}
+
+/* ---- files ---- */
+
+static void front_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct front *front = front_of(req);
+	struct handle *handle;
+	int r;
+
+	if ((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC)) {
+		reply_error(req, -EROFS);
+		return;
+	}
+	r = catalog_open(front->catalog, ino, &handle);
+	if (r < 0) {
+		reply_error(req, r);
+		return;
+	}
+	fi->fh = to_fh(handle);
+	/* The number of a view stands for one state of its sources; so do its pages. */
+	fi->keep_cache = 1;
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		catalog_close(front->catalog, handle);
+}
+
+static void front_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	catalog_close(front_of(req)->catalog, from_fh(fi));
+	reply_error(req, 0);
+}
+
+static pthread_key_t buffer_key;
+static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
+
+static void make_buffer_key(void)
+{
+	if (pthread_key_create(&buffer_key, free) != 0)
+		abort();
+}
+
+/* A buffer of READ_MAX bytes for each thread: a fresh one per read would fault in every page. */
+static uint8_t *thread_buffer(void)
+{
+	uint8_t *buffer;
+
+	pthread_once(&buffer_once, make_buffer_key);
+	buffer = pthread_getspecific(buffer_key);
+	if (buffer)
+		return buffer;
+	if (posix_memalign((void **)&buffer, 4096, READ_MAX) != 0)
+		return NULL;
+	if (pthread_setspecific(buffer_key, buffer) != 0) {
+		free(buffer);
+		return NULL;
+	}
+	return buffer;
+}
+
+static void front_read(
+	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	const struct handle *handle = from_fh(fi);
+	uint8_t *buffer = thread_buffer();
+	uint64_t done;
+	int r;
+
+	(void)ino;
+	if (!buffer) {
+		reply_error(req, -EIO);
+		return;
+	}
+	if (size > READ_MAX)
+		size = READ_MAX;
+	r = view_read(handle_view(handle), (uint64_t)offset, size, buffer, &done);
+	if (r < 0)
+		reply_error(req, read_error(r));
+	else
+		fuse_reply_buf(req, (const char *)buffer, done);
+}
+
+static void front_lseek(
+	fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
+{
+	const struct view *view = handle_view(from_fh(fi));
+	uint64_t found = 0;
+	int r = -EINVAL, changed;
+
+	(void)ino;
+	if (offset < 0)
+		r = -ENXIO;
+	else if (whence == SEEK_DATA)
+		r = view_seek_data(view, (uint64_t)offset, &found);
+	else if (whence == SEEK_HOLE)
+		r = view_seek_hole(view, (uint64_t)offset, &found);
+	changed = image_verify(view->image);
+	if (changed < 0)
+		r = changed;
+	if (r == 0)
+		fuse_reply_lseek(req, (off_t)found);
+	else
+		reply_error(req, r == -ENXIO || r == -EINVAL ? r : read_error(r));
+}
+
+/*
+ * ---- whatever would write ----
+ *
+ * The mount is read-only, so the kernel refuses these by itself; they are here for a mount that
+ * somebody remounted, and say EROFS where a missing operation would say ENOSYS.
+ */
+
+static void front_setattr(
+	fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	(void)ino, (void)attr, (void)to_set, (void)fi;
+	reply_error(req, -EROFS);
+}
+
+static void front_mknod(
+	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	(void)parent, (void)name, (void)mode, (void)rdev;
+	reply_error(req, -EROFS);
+}
+
+static void front_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	(void)parent, (void)name, (void)mode;
+	reply_error(req, -EROFS);
+}
+
+static void front_remove(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	(void)parent, (void)name;
+	reply_error(req, -EROFS);
+}
+
+static void front_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	(void)target, (void)parent, (void)name;
+	reply_error(req, -EROFS);
+}
+
+static void front_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+	const char *new_name, unsigned flags)
+{
+	(void)parent, (void)name, (void)new_parent, (void)new_name, (void)flags;
+	reply_error(req, -EROFS);
+}
+
+static void front_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
+{
+	(void)ino, (void)new_parent, (void)new_name;
+	reply_error(req, -EROFS);
+}
+
+static void front_create(
+	fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	(void)parent, (void)name, (void)mode, (void)fi;
+	reply_error(req, -EROFS);
+}
+
+static void front_setxattr(
+	fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+{
+	(void)ino, (void)name, (void)value, (void)size, (void)flags;
+	reply_error(req, -EROFS);
+}
+
+static void front_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	(void)ino, (void)name;
+	reply_error(req, -EROFS);
+}
+
+const struct fuse_lowlevel_ops front_operations = {
+	.init = front_init,
+	.lookup = front_lookup,
+	.forget = front_forget,
+	.forget_multi = front_forget_multi,
+	.getattr = front_getattr,
+	.statfs = front_statfs,
+	.opendir = front_opendir,
+	.readdir = front_readdir,
+	.readdirplus = front_readdirplus,
+	.releasedir = front_releasedir,
+	.open = front_open,
+	.read = front_read,
+	.release = front_release,
+	.lseek = front_lseek,
+
+	.setattr = front_setattr,
+	.mknod = front_mknod,
+	.mkdir = front_mkdir,
+	.unlink = front_remove,
+	.rmdir = front_remove,
+	.symlink = front_symlink,
+	.rename = front_rename,
+	.link = front_link,
+	.create = front_create,
+	.setxattr = front_setxattr,
+	.removexattr = front_removexattr,
+};

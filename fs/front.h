@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The front: FUSE requests, decoded, passed to the catalog and views, and answered once. */
+#ifndef IMGFS_FRONT_H
+#define IMGFS_FRONT_H
+
+#include "fuse_api.h"
+#include "imgfs/catalog.h"
+
+struct front {
+	struct catalog *catalog;
+	const struct datastore *datastore;
+};
+
+/* The user data of the session is a struct front. */
+extern const struct fuse_lowlevel_ops front_operations;
+
+#endif
