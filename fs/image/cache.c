@@ -16,16 +16,27 @@
 #define HASH_NONFATAL_OOM     1
 #include <uthash.h>
 
+#include "imgfs/cleanup.h"
+
 enum entry_state {
 	ENTRY_FILLING,
 	ENTRY_READY,
 	ENTRY_FAILED, /* no longer in the table; the last who waited frees it */
 };
 
+/* The entries of one file, so that they can go when it is closed. */
+struct cache_file {
+	UT_hash_handle hh;
+	uint64_t serial;
+	struct cache_entry *entries;
+};
+
 struct cache_entry {
 	UT_hash_handle hh;
 	struct cache_key key;
-	struct cache_entry *newer, *older; /* in the list when ready and unused by nobody */
+	struct cache_file *file;
+	struct cache_entry *next, *previous; /* of the file */
+	struct cache_entry *newer, *older;   /* in the list when ready and unused by nobody */
 	enum entry_state state;
 	int error;
 	unsigned users;
@@ -37,6 +48,7 @@ struct cache {
 	pthread_mutex_t lock;
 	pthread_cond_t filled;
 	struct cache_entry *table;
+	struct cache_file *files;
 	struct cache_entry *newest, *oldest;
 	size_t budget;
 	struct cache_stats stats;
@@ -69,6 +81,65 @@ static void list_push(struct cache *cache, struct cache_entry *e)
 	cache->newest = e;
 }
 
+/* The file's list; made where it is not there. NULL out of memory. */
+static struct cache_file *file_of(struct cache *cache, uint64_t serial)
+{
+	struct cache_file *file;
+
+	HASH_FIND(hh, cache->files, &serial, sizeof(serial), file);
+	if (file)
+		return file;
+	file = calloc(1, sizeof(*file));
+	if (!file)
+		return NULL;
+	file->serial = serial;
+	HASH_ADD(hh, cache->files, serial, sizeof(file->serial), file);
+	if (!file->hh.tbl) { /* how uthash says that it had no memory */
+		free(file);
+		return NULL;
+	}
+	return file;
+}
+
+static void free_if_empty(struct cache *cache, struct cache_file *file)
+{
+	if (file->entries)
+		return;
+	HASH_DEL(cache->files, file);
+	free(file);
+}
+
+/* Puts the entry into the table and its file's list. False: out of memory. */
+static bool table_add(struct cache *cache, struct cache_entry *e)
+{
+	struct cache_file *file = file_of(cache, e->key.serial);
+
+	if (!file)
+		return false;
+	HASH_ADD(hh, cache->table, key, sizeof(e->key), e);
+	if (!e->hh.tbl) {
+		free_if_empty(cache, file);
+		return false;
+	}
+	e->file = file;
+	e->next = file->entries;
+	if (e->next)
+		e->next->previous = e;
+	file->entries = e;
+	cache->stats.bytes += e->length;
+	return true;
+}
+
+static void table_remove(struct cache *cache, struct cache_entry *e)
+{
+	HASH_DEL(cache->table, e);
+	*(e->previous ? &e->previous->next : &e->file->entries) = e->next;
+	if (e->next)
+		e->next->previous = e->previous;
+	free_if_empty(cache, e->file);
+	cache->stats.bytes -= e->length;
+}
+
 static void entry_free(struct cache_entry *e)
 {
 	free(e->bytes);
@@ -82,8 +153,7 @@ static void shrink(struct cache *cache, size_t keep)
 		struct cache_entry *e = cache->oldest;
 
 		list_remove(cache, e);
-		HASH_DEL(cache->table, e);
-		cache->stats.bytes -= e->length;
+		table_remove(cache, e);
 		entry_free(e);
 	}
 }
@@ -141,13 +211,11 @@ static struct cache_entry *announce(struct cache *cache, const struct cache_key 
 	e->key = *key;
 	e->users = 1;
 	e->length = length;
-	HASH_ADD(hh, cache->table, key, sizeof(e->key), e);
-	if (!e->hh.tbl) { /* how uthash says that it had no memory */
+	if (!table_add(cache, e)) {
 		free(e);
 		return NULL;
 	}
 	cache->stats.misses++;
-	cache->stats.bytes += length;
 	shrink(cache, cache->budget);
 	return e;
 }
@@ -190,8 +258,7 @@ int cache_get(struct cache *cache, const struct cache_key *key, size_t length, c
 	if (r < 0) {
 		e->state = ENTRY_FAILED;
 		e->error = r;
-		HASH_DEL(cache->table, e);
-		cache->stats.bytes -= e->length;
+		table_remove(cache, e);
 		drop_user(cache, e);
 	} else {
 		e->state = ENTRY_READY;
@@ -217,6 +284,22 @@ void cache_put(struct cache *cache, struct cache_entry *entry)
 	pthread_mutex_lock(&cache->lock);
 	drop_user(cache, entry);
 	pthread_mutex_unlock(&cache->lock);
+}
+
+void cache_drop_file(struct cache *cache, uint64_t serial)
+{
+	struct cache_file *file;
+	struct cache_entry *e, *next;
+	LOCKED(&cache->lock);
+
+	HASH_FIND(hh, cache->files, &serial, sizeof(serial), file);
+	for (e = file ? file->entries : NULL; e; e = next) {
+		next = e->next; /* the last removal frees the file's list */
+		assert(e->state == ENTRY_READY && e->users == 0);
+		list_remove(cache, e);
+		table_remove(cache, e);
+		entry_free(e);
+	}
 }
 
 void cache_get_stats(struct cache *cache, struct cache_stats *stats)

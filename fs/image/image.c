@@ -7,13 +7,16 @@
 #include <xxhash.h>
 
 #include "image_private.h"
+#include "imgfs/cache.h"
 #include "imgfs/wire.h"
 
 static void image_destroy(struct image *image)
 {
 	chain_close(image);
-	for (size_t i = 0; i < image->member_count; i++)
+	for (size_t i = 0; i < image->member_count; i++) {
+		cache_drop_file(image_cache(image), image->members[i].file->serial);
 		file_unref(image->members[i].file);
+	}
 	free(image->members);
 	occupancy_free(image->occupancy);
 	pthread_mutex_destroy(&image->occupancy_lock);

@@ -36,6 +36,9 @@ const uint8_t *cache_bytes(const struct cache_entry *entry);
 size_t cache_length(const struct cache_entry *entry);
 void cache_put(struct cache *cache, struct cache_entry *entry);
 
+/* Forgets all that was read of a file that is about to be closed; none of it may be held. */
+void cache_drop_file(struct cache *cache, uint64_t serial);
+
 struct cache_stats {
 	uint64_t hits, misses, bytes;
 };
