@@ -83,6 +83,7 @@ enum {
 
 #define L1_MAX_BYTES             (32u << 20) /* as QEMU: 2 EiB of disk with 64 KiB clusters */
 #define BACKING_NAME_MAX         1023u
+#define HEADER_ROOM              4096u
 #define SUBCLUSTERS              32u
 
 struct qcow2 {
@@ -103,6 +104,7 @@ struct header {
 	uint64_t length;     /* of bytes: a cluster, or the file where that is shorter */
 	uint64_t extensions; /* offset of the first extension */
 	uint64_t extensions_end;
+	bool ended; /* the extensions end inside what was read */
 	uint64_t backing_offset;
 	uint32_t backing_size;
 	uint64_t incompatible, autoclear;
@@ -120,7 +122,9 @@ static int qcow2_probe(const struct probe *probe)
 
 /* ---- open ---- */
 
-static int read_header(struct layer *layer, struct qcow2 *q, struct header *h, struct why *why)
+/* Of the header cluster the first `room` bytes are read. */
+static int read_header(
+	struct layer *layer, struct qcow2 *q, uint64_t room, struct header *h, struct why *why)
 {
 	uint8_t fixed[V2_HEADER_BYTES];
 	uint32_t version;
@@ -136,8 +140,8 @@ static int read_header(struct layer *layer, struct qcow2 *q, struct header *h, s
 		return why_set(why, -EINVAL, "cluster_bits %u is outside 9..21", q->cluster_bits);
 	q->cluster = 1ull << q->cluster_bits;
 
-	h->length = min_u64(q->cluster, layer->file->state.size);
-	h->bytes = calloc(1, q->cluster);
+	h->length = min_u64(min_u64(q->cluster, room), layer->file->state.size);
+	h->bytes = calloc(1, max_u64(h->length, V3_HEADER_BYTES));
 	if (!h->bytes)
 		return why_set(why, -ENOMEM, "out of memory");
 	return file_read(layer->file, h->bytes, h->length, 0) < 0
@@ -243,8 +247,10 @@ static int parse_extensions(struct header *h, struct why *why)
 		uint32_t length = get_be32(h->bytes + at + 4);
 		int r;
 
-		if (type == EXT_END)
+		if (type == EXT_END) {
+			h->ended = true;
 			return 0;
+		}
 		at += 8;
 		if (!range_ok(at, length, h->extensions_end))
 			return why_set(
@@ -254,6 +260,7 @@ static int parse_extensions(struct header *h, struct why *why)
 			return r;
 		at += round_up(length, 8);
 	}
+	h->ended = h->backing_offset != 0;
 	return 0;
 }
 
@@ -331,14 +338,35 @@ static int open_data_file(
 	return r;
 }
 
-static int open_with(struct layer *layer, struct qcow2 *q, struct header *h, struct why *why)
+static int parse_room(
+	struct layer *layer, struct qcow2 *q, uint64_t room, struct header *h, struct why *why)
 {
-	int r = read_header(layer, q, h, why);
+	int r;
 
+	free(h->bytes);
+	*h = (struct header) { 0 };
+	r = read_header(layer, q, room, h, why);
 	if (r == 0)
 		r = parse_header(layer, q, h, why);
 	if (r == 0)
 		r = parse_extensions(h, why);
+	return r;
+}
+
+/* Few headers need more than a page of their cluster, and listings read many. */
+static int parse(struct layer *layer, struct qcow2 *q, struct header *h, struct why *why)
+{
+	int r = parse_room(layer, q, HEADER_ROOM, h, why);
+
+	if ((r < 0 || !h->ended) && q->cluster > HEADER_ROOM)
+		r = parse_room(layer, q, q->cluster, h, why);
+	return r;
+}
+
+static int open_with(struct layer *layer, struct qcow2 *q, struct header *h, struct why *why)
+{
+	int r = parse(layer, q, h, why);
+
 	if (r == 0)
 		r = open_l1(layer, q, h, why);
 	if (r == 0)

@@ -59,7 +59,7 @@ struct probe_bytes {
 	struct probe probe;
 };
 
-static int read_probe(const struct file *file, struct probe_bytes *p, struct why *why)
+static int read_head(const struct file *file, struct probe_bytes *p, struct why *why)
 {
 	int r;
 
@@ -69,13 +69,27 @@ static int read_probe(const struct file *file, struct probe_bytes *p, struct why
 		.size = file->state.size,
 	};
 	r = file_read(file, p->head, p->probe.head_length, 0);
-	if (r == 0 && file->state.size >= sizeof(p->tail)) {
-		r = file_read(file, p->tail, sizeof(p->tail), file->state.size - sizeof(p->tail));
-		p->probe.tail = p->tail;
-	}
+	return r < 0 ? why_set(why, r, "reading it: %s", strerror(-r)) : 0;
+}
+
+static int read_tail(const struct file *file, struct probe_bytes *p, struct why *why)
+{
+	int r;
+
+	if (file->state.size < sizeof(p->tail))
+		return 0;
+	r = file_read(file, p->tail, sizeof(p->tail), file->state.size - sizeof(p->tail));
 	if (r < 0)
 		return why_set(why, r, "reading it: %s", strerror(-r));
+	p->probe.tail = p->tail;
 	return 0;
+}
+
+static int read_probe(const struct file *file, struct probe_bytes *p, struct why *why)
+{
+	int r = read_head(file, p, why);
+
+	return r < 0 ? r : read_tail(file, p, why);
 }
 
 const struct image_format *image_format_by_name(const char *name)
@@ -222,11 +236,14 @@ int recognise_as(const struct file *file, const struct image_format *format, str
 
 	if (is_raw(format))
 		return 0;
-	r = read_probe(file, &bytes, why);
+	r = read_head(file, &bytes, why);
 	if (r < 0)
 		return r;
 	if (format->probe(&bytes.probe) >= 100)
 		return 0;
+	r = read_tail(file, &bytes, why);
+	if (r < 0)
+		return r;
 	foreign = foreign_magic(&bytes.probe);
 	if (foreign)
 		return why_set(
