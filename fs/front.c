@@ -18,6 +18,9 @@
 /* More is never asked for in one read: 256 pages of 4 KiB. */
 #define READ_MAX (1u << 20)
 
+/* Beyond, the pipe that a reply is spliced through costs more than the copy that it saves. */
+#define ZERO_COPY_MAX (128u << 10)
+
 static struct front *front_of(fuse_req_t req)
 {
 	return fuse_req_userdata(req);
@@ -298,26 +301,85 @@ static uint8_t *thread_buffer(void)
 	return buffer;
 }
 
+/* One piece of a plan as libfuse wants it. */
+static struct fuse_buf piece_buffer(const struct piece *piece)
+{
+	static const uint8_t zeros[ZERO_COPY_MAX];
+
+	switch (piece->kind) {
+	case PIECE_FILE:
+		return (struct fuse_buf) {
+			.size = piece->length,
+			.flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK,
+			.fd = piece->file->fd,
+			.pos = (off_t)piece->offset,
+		};
+	case PIECE_MEMORY:
+		return (struct fuse_buf) { .size = piece->length,
+			.mem = (void *)(uintptr_t)piece->bytes };
+	case PIECE_ZERO:
+		break;
+	}
+	return (struct fuse_buf) { .size = piece->length, .mem = (void *)(uintptr_t)zeros };
+}
+
+/* Replies from the pieces of the plan where they are. */
+static int reply_plan(fuse_req_t req, const struct plan *plan)
+{
+	autofree struct fuse_bufvec *vector =
+		calloc(1, sizeof(*vector) + plan->count * sizeof(vector->buf[0]));
+	int r = image_verify(plan->view->image);
+
+	if (r < 0)
+		return r;
+	if (!vector)
+		return -ENOMEM;
+	vector->count = plan->count;
+	for (size_t i = 0; i < plan->count; i++)
+		vector->buf[i] = piece_buffer(&plan->pieces[i]);
+	fuse_reply_data(req, vector, FUSE_BUF_SPLICE_MOVE);
+	return 0;
+}
+
+static int read_zero_copy(fuse_req_t req, const struct view *view, uint64_t offset, size_t size)
+{
+	struct plan plan;
+	int r = view_plan(view, offset, size, &plan);
+
+	if (r == 0 && plan.count == 0)
+		fuse_reply_buf(req, NULL, 0);
+	else if (r == 0)
+		r = reply_plan(req, &plan);
+	plan_release(&plan);
+	return r;
+}
+
+static int read_copied(fuse_req_t req, const struct view *view, uint64_t offset, size_t size)
+{
+	uint8_t *buffer = thread_buffer();
+	uint64_t done;
+	int r = buffer ? view_read(view, offset, size, buffer, &done) : -ENOMEM;
+
+	if (r == 0)
+		fuse_reply_buf(req, (const char *)buffer, done);
+	return r;
+}
+
 static void front_read(
 	fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	const struct handle *handle = from_fh(fi);
-	uint8_t *buffer = thread_buffer();
-	uint64_t done;
+	const struct view *view = handle_view(from_fh(fi));
 	int r;
 
 	(void)ino;
-	if (!buffer) {
-		reply_error(req, -EIO);
-		return;
-	}
 	if (size > READ_MAX)
 		size = READ_MAX;
-	r = view_read(handle_view(handle), (uint64_t)offset, size, buffer, &done);
+	if (front_of(req)->zero_copy && size <= ZERO_COPY_MAX)
+		r = read_zero_copy(req, view, (uint64_t)offset, size);
+	else
+		r = read_copied(req, view, (uint64_t)offset, size);
 	if (r < 0)
 		reply_error(req, read_error(r));
-	else
-		fuse_reply_buf(req, (const char *)buffer, done);
 }
 
 static void front_lseek(

@@ -2,6 +2,7 @@
 /* imgfs DATASTORE MOUNTPOINT: options, and the order in which things are set up and undone. */
 #include <errno.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,10 +28,12 @@ enum {
 
 struct options {
 	char *source;
+	char *mountpoint;
 	char *references;
 	char *cache_size;
 	char *uid, *gid, *fmask, *dmask;
 	int follow_symlinks;
+	int zero_copy;
 	int allow_other; /* 1 yes, 0 no, -1 as the user's rights suggest */
 	struct format_rule *rules;
 	size_t rule_count;
@@ -58,6 +61,7 @@ static const struct fuse_opt option_table[] = {
 	OPTION("fmask=%s", fmask),
 	OPTION("dmask=%s", dmask),
 	OPTION("follow_symlinks", follow_symlinks),
+	OPTION("zero_copy", zero_copy),
 	OPTION("allow_other", allow_other),
 	{ "noallow_other", offsetof(struct options, allow_other), 0 },
 	FUSE_OPT_KEY("format=", KEY_FORMAT),
@@ -83,7 +87,6 @@ static const struct fuse_opt option_table[] = {
 	IGNORED("users"),
 	IGNORED("nofail"),
 	IGNORED("_netdev"),
-	IGNORED("x-"),
 	FUSE_OPT_END,
 };
 
@@ -122,19 +125,19 @@ static void print_help(void)
 	       "    -h, -V                 this help, the version\n"
 	       "\n"
 	       "    -o references=none|family|datastore\n"
-	       "                           what an image may name (backing files, extents): "
-	       "nothing,\n"
-	       "                           files beside it that begin with its own name "
-	       "(default),\n"
-	       "                           anything in the datastore\n"
-	       "    -o format=GLOB:FORMAT  images whose name matches GLOB are FORMAT; may be "
-	       "repeated\n"
+	       "                           what an image may name (backing files, extents):\n"
+	       "                           nothing; files beside it that begin with its own\n"
+	       "                           name (default); anything in the datastore\n"
+	       "    -o format=GLOB:FORMAT  images whose name matches GLOB are FORMAT; may be\n"
+	       "                           repeated\n"
 	       "    -o raw=GLOB            the same as format=GLOB:raw\n"
 	       "    -o follow_symlinks     follow symbolic links that stay in the datastore\n"
 	       "    -o cache_size=SIZE     memory for unpacked clusters and tables (64M)\n"
 	       "    -o uid=N, gid=N        owner of all files, instead of the sources'\n"
 	       "    -o fmask=M, dmask=M    octal permission bits to clear on files, directories\n"
 	       "    -o [no]allow_other     let other users in (default for root)\n"
+	       "    -o zero_copy           reply from the sources' descriptors: less work, but\n"
+	       "                           only for sources that nobody writes to meanwhile\n"
 	       "    -o max_threads=N       reads at a time (10)\n"
 	       "\n");
 	print_formats("    sources:", false);
@@ -172,6 +175,19 @@ static int add_format_rule(struct options *options, const char *value)
 	return 0;
 }
 
+static int positional_argument(struct options *options, const char *argument)
+{
+	char **slot = options->source ? &options->mountpoint : &options->source;
+
+	if (options->mountpoint) {
+		complain("one argument too many: %s", quote(argument).text);
+		options->bad = true;
+		return 0;
+	}
+	*slot = strdup(argument);
+	return *slot ? 0 : -1;
+}
+
 /* 0 takes the argument, 1 leaves it to libfuse. */
 static int option_found(void *data, const char *argument, int key, struct fuse_args *args)
 {
@@ -191,10 +207,10 @@ static int option_found(void *data, const char *argument, int key, struct fuse_a
 	case KEY_IGNORED:
 		return 0;
 	case FUSE_OPT_KEY_NONOPT:
-		if (options->source)
-			return 1;
-		options->source = strdup(argument);
-		return options->source ? 0 : -1;
+		return positional_argument(options, argument);
+	case FUSE_OPT_KEY_OPT:
+		/* "x-systemd.automount" and its like: for others who read fstab. */
+		return strncmp(argument, "x-", 2) == 0 ? 0 : 1;
 	default:
 		return 1;
 	}
@@ -318,10 +334,15 @@ static bool is_beneath(const char *path, const char *root)
 static int check_mountpoint(const char *mountpoint, const struct datastore *datastore)
 {
 	autofree char *canonical = NULL;
+	struct stat st;
 
 	if (strncmp(mountpoint, "/dev/fd/", 8) == 0)
 		return 0;
 	canonical = realpath(mountpoint, NULL);
+	if (canonical && stat(canonical, &st) == 0 && !S_ISDIR(st.st_mode)) {
+		complain("mount point %s: %s", quote(mountpoint).text, strerror(ENOTDIR));
+		return -1;
+	}
 	if (!canonical) {
 		complain("mount point %s: %s", quote(mountpoint).text, strerror(errno));
 		return -1;
@@ -337,17 +358,23 @@ static int check_mountpoint(const char *mountpoint, const struct datastore *data
 	return 0;
 }
 
+/* libfuse says some lines in several pieces; each ends with a newline all the same. */
 static void fuse_message(enum fuse_log_level level, const char *fmt, va_list args)
 {
-	char line[512];
+	static _Thread_local char line[512];
+	size_t used = strlen(line);
 
-	vsnprintf(line, sizeof(line), fmt, args);
+	vsnprintf(line + used, sizeof(line) - used, fmt, args);
+	used = strlen(line);
+	if (used + 1 < sizeof(line) && (used == 0 || line[used - 1] != '\n'))
+		return;
 	line[strcspn(line, "\n")] = '\0';
 	log_line(level <= FUSE_LOG_ERR       ? LOG_LEVEL_ERROR
 		 : level <= FUSE_LOG_WARNING ? LOG_LEVEL_WARNING
 		 : level <= FUSE_LOG_INFO    ? LOG_LEVEL_INFO
 					     : LOG_LEVEL_DEBUG,
 		"%s", line);
+	line[0] = '\0';
 }
 
 /* ---- the run, from the inside out ---- */
@@ -364,14 +391,15 @@ static int serve(struct fuse_session *session, const struct fuse_cmdline_opts *c
 		return -ENOMEM;
 	fuse_loop_cfg_set_clone_fd(loop, (unsigned)cmdline->clone_fd);
 	fuse_loop_cfg_set_max_threads(loop, cmdline->max_threads);
-	fuse_loop_cfg_set_idle_threads(loop, cmdline->max_idle_threads);
+	if (cmdline->max_idle_threads != UINT_MAX) /* given */
+		fuse_loop_cfg_set_idle_threads(loop, cmdline->max_idle_threads);
 	r = fuse_session_loop_mt(session, loop);
 	fuse_loop_cfg_destroy(loop);
 	return r;
 }
 
-static int mount_and_serve(
-	struct front *front, struct fuse_args *args, const struct fuse_cmdline_opts *cmdline)
+static int mount_and_serve(struct front *front, struct fuse_args *args, const char *mountpoint,
+	const struct fuse_cmdline_opts *cmdline)
 {
 	struct fuse_session *session =
 		fuse_session_new(args, &front_operations, sizeof(front_operations), front);
@@ -381,8 +409,8 @@ static int mount_and_serve(
 		return EXIT_USAGE;
 	if (fuse_set_signal_handlers(session) != 0)
 		goto destroy;
-	if (fuse_session_mount(session, cmdline->mountpoint) != 0) {
-		complain("mounting on %s failed", quote(cmdline->mountpoint).text);
+	if (fuse_session_mount(session, mountpoint) != 0) {
+		complain("mounting on %s failed", quote(mountpoint).text);
 		goto remove_handlers;
 	}
 	if (fuse_daemonize(cmdline->foreground) != 0)
@@ -408,12 +436,12 @@ static int run(const struct options *options, struct fuse_args *args,
 		.rules = options->rules,
 		.rule_count = options->rule_count,
 	};
-	struct front front = { .datastore = datastore };
+	struct front front = { .datastore = datastore, .zero_copy = options->zero_copy };
 	int status = EXIT_SYSTEM;
 
 	images.cache = cache_new(cache_size);
 	if (images.cache && catalog_new(&images, catalog_options, &front.catalog) == 0)
-		status = mount_and_serve(&front, args, cmdline);
+		status = mount_and_serve(&front, args, options->mountpoint, cmdline);
 	else
 		complain("out of memory");
 	catalog_free(front.catalog);
@@ -443,7 +471,7 @@ static int start(const struct options *options, struct fuse_args *args,
 		return EXIT_SYSTEM;
 	}
 	datastore.follow_symlinks = options->follow_symlinks;
-	if (check_mountpoint(cmdline->mountpoint, &datastore) == 0 &&
+	if (check_mountpoint(options->mountpoint, &datastore) == 0 &&
 		add_mount_options(args, options, &datastore) == 0)
 		status = run(options, args, cmdline, &datastore, &catalog_options, cache_size);
 	datastore_close(&datastore);
@@ -466,7 +494,7 @@ static int parse_and_start(struct options *options, struct fuse_args *args)
 		status = EXIT_OK;
 	} else if (options->bad) {
 		status = EXIT_USAGE;
-	} else if (!options->source || !cmdline.mountpoint) {
+	} else if (!options->mountpoint) {
 		complain("usage: imgfs [options] DATASTORE MOUNTPOINT (imgfs -h tells more)");
 		status = EXIT_USAGE;
 	} else {
@@ -482,6 +510,7 @@ static void free_options(struct options *options)
 		free(options->rules[i].pattern);
 	free(options->rules);
 	free(options->source);
+	free(options->mountpoint);
 	free(options->references);
 	free(options->cache_size);
 	free(options->uid);
@@ -490,12 +519,26 @@ static void free_options(struct options *options)
 	free(options->dmask);
 }
 
+/*
+ * Blocks of the cache come and go in a few large sizes from many threads. Left alone, glibc makes
+ * an arena per thread and raises its threshold for mmap, and what is freed never goes back.
+ */
+static void tame_malloc(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_ARENA_MAX, 2);
+	mallopt(M_MMAP_THRESHOLD, 256 << 10);
+	mallopt(M_TRIM_THRESHOLD, 1 << 20);
+#endif
+}
+
 int main(int argc, char **argv)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
 	struct options options = { .allow_other = -1 };
 	int status;
 
+	tame_malloc();
 	log_open(false, false);
 	fuse_set_log_func(fuse_message);
 	status = parse_and_start(&options, &args);
