@@ -51,7 +51,11 @@ enum {
 	{                                                 \
 		text, offsetof(struct options, member), 1 \
 	}
-#define IGNORED(text) FUSE_OPT_KEY(text, KEY_IGNORED)
+#define KEYED(text, key)            \
+	{                           \
+		text, UINT_MAX, key \
+	} /* FUSE_OPT_KEY, without its conversion */
+#define IGNORED(text) KEYED(text, KEY_IGNORED)
 
 static const struct fuse_opt option_table[] = {
 	OPTION("references=%s", references),
@@ -64,9 +68,9 @@ static const struct fuse_opt option_table[] = {
 	OPTION("zero_copy", zero_copy),
 	OPTION("allow_other", allow_other),
 	{ "noallow_other", offsetof(struct options, allow_other), 0 },
-	FUSE_OPT_KEY("format=", KEY_FORMAT),
-	FUSE_OPT_KEY("raw=", KEY_RAW),
-	FUSE_OPT_KEY("rw", KEY_WRITABLE),
+	KEYED("format=", KEY_FORMAT),
+	KEYED("raw=", KEY_RAW),
+	KEYED("rw", KEY_WRITABLE),
 
 	/* Forced in any case, whatever fstab and mount.fuse3 add of them. */
 	IGNORED("ro"),

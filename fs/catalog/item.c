@@ -314,7 +314,7 @@ bool item_has_view(struct item *item, struct pool *pool, size_t view, const stru
 {
 	struct view_facts unused;
 
-	if (facts->virtual_size <= view_formats[view]->always_fits)
+	if (view_formats[view]->surely_fits(facts->virtual_size))
 		return true;
 	return item_view_facts(item, pool, view, facts, &unused) != -EFBIG;
 }

@@ -146,23 +146,28 @@ static void entry_free(struct cache_entry *e)
 	free(e);
 }
 
+static void drop_oldest(struct cache *cache)
+{
+	struct cache_entry *e = cache->oldest;
+
+	list_remove(cache, e);
+	table_remove(cache, e);
+	entry_free(e);
+}
+
 /* Makes room until at most `keep` bytes are held, as far as entries are unused. */
 static void shrink(struct cache *cache, size_t keep)
 {
-	while (cache->oldest && cache->stats.bytes > keep) {
-		struct cache_entry *e = cache->oldest;
-
-		list_remove(cache, e);
-		table_remove(cache, e);
-		entry_free(e);
-	}
+	while (cache->oldest && cache->stats.bytes > keep)
+		drop_oldest(cache);
 }
 
 void cache_free(struct cache *cache)
 {
 	if (!cache)
 		return;
-	shrink(cache, 0);
+	while (cache->oldest)
+		drop_oldest(cache);
 	assert(!cache->table);
 	pthread_cond_destroy(&cache->filled);
 	pthread_mutex_destroy(&cache->lock);

@@ -34,6 +34,7 @@ int image_unit_get(const struct image *image, const struct extent *extent, struc
 		/* Never 0, and different for different readings of one place. */
 		.kind = 1 + (uint64_t)extent->codec + ((uint64_t)extent->unit << 3) +
 			((uint64_t)extent->packed_length << 32),
+		.need = extent->need,
 	};
 	struct cache_entry *entry;
 	int r;

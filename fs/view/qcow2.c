@@ -254,10 +254,15 @@ static int qcow2_layout(struct view *view, struct why *why)
 	return 0;
 }
 
+static bool qcow2_surely_fits(uint64_t virtual_size)
+{
+	return virtual_size <= 1ull << 50;
+}
+
 const struct view_format view_format_qcow2 = {
 	.name = "qcow2",
 	.suffix = "qcow2",
 	.compact = true,
-	.always_fits = 1ull << 50,
+	.surely_fits = qcow2_surely_fits,
 	.layout = qcow2_layout,
 };

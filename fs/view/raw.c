@@ -9,9 +9,15 @@ static int raw_layout(struct view *view, struct why *why)
 	return 0;
 }
 
+static bool raw_surely_fits(uint64_t virtual_size)
+{
+	(void)virtual_size;
+	return true;
+}
+
 const struct view_format view_format_raw = {
 	.name = "raw",
 	.suffix = "raw",
-	.always_fits = INT64_MAX,
+	.surely_fits = raw_surely_fits,
 	.layout = raw_layout,
 };

@@ -55,6 +55,9 @@ static int plan_sectors(const struct view *view, struct vmdk_layout *p, struct w
 	uint64_t copy;
 
 	p->capacity = view_disk_size(view) / SECTOR;
+	if (p->capacity == 0)
+		return why_set(
+			why, -EFBIG, "a VMDK cannot be empty: capacity 0 means another thing");
 	p->tables = div_ceil(grains, TABLE_ENTRIES);
 	p->directory = div_ceil(p->tables * 4, SECTOR);
 	copy = p->directory + p->tables * TABLE_SECTORS;
@@ -237,10 +240,15 @@ static int vmdk_layout(struct view *view, struct why *why)
 	return 0;
 }
 
+static bool vmdk_surely_fits(uint64_t virtual_size)
+{
+	return virtual_size > 0 && virtual_size <= 1ull << 40;
+}
+
 const struct view_format view_format_vmdk = {
 	.name = "vmdk",
 	.suffix = "vmdk",
 	.compact = true,
-	.always_fits = 1ull << 40,
+	.surely_fits = vmdk_surely_fits,
 	.layout = vmdk_layout,
 };

@@ -18,6 +18,7 @@ struct cache_key {
 	uint64_t serial; /* struct file */
 	uint64_t offset; /* of the packed bytes or the table page, in the file */
 	uint64_t kind;   /* 0 a table page, else what makes two readings of one place differ */
+	uint64_t need;   /* and more of that: how much of a unit there must be at least */
 };
 
 /* Fills buffer with length bytes. 0 or -errno; an error is not remembered. */

@@ -56,8 +56,11 @@ struct view_format {
 	const char *suffix; /* of the file's name, without the dot */
 	bool compact;       /* needs the occupancy */
 
-	/* Disks of up to so many bytes always fit the format, so nothing is laid out to know. */
-	uint64_t always_fits;
+	/*
+	 * Does a disk of so many bytes fit the format whatever its map is? Where the answer is no,
+	 * it is laid out to know.
+	 */
+	bool (*surely_fits)(uint64_t virtual_size);
 
 	/* Appends the regions. 0, -EFBIG (does not fit the format, with the reason), -ENOMEM. */
 	int (*layout)(struct view *view, struct why *why);
