@@ -256,7 +256,8 @@ static int qcow2_layout(struct view *view, struct why *why)
 
 static bool qcow2_surely_fits(uint64_t virtual_size)
 {
-	return virtual_size <= 1ull << 50;
+	/* Of a larger disk the map may be too scattered to be kept: OCCUPANCY_MAX_MEMORY. */
+	return virtual_size <= 8ull << 40;
 }
 
 const struct view_format view_format_qcow2 = {
