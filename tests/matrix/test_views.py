@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every source variant, every view, judged by what is known of the disk and by other readers."""
+
+import re
+import subprocess
+import zlib
+
+import layout
+import pytest
+import shapes
+from shapes import SECTOR, TIB, UNIT
+from tools import (
+    assert_same,
+    assert_same_bytes,
+    first_difference,
+    qemu_img,
+    qemu_map,
+    run,
+)
+
+ROUNDS = 150
+
+
+def needs_view(view):
+    """An empty disk has no VMDK: QEMU opens none. Everything else has all views."""
+    if not view.present:
+        assert view.source.size == 0 and view.name == "vmdk", view.info.absent
+        pytest.skip("an empty disk has no VMDK")
+
+
+# ---- the source ----
+
+
+def test_the_source_is_what_it_should_be(source, tmp):
+    """QEMU sees in the source what the shape says; else the test is wrong, not the program."""
+    if not source.qemu:
+        pytest.skip("QEMU does not read this")
+    qemu_img("convert", "-f", source.format, "-O", "raw", source.path, tmp / "raw", cwd=source.root)
+    if source.exact:
+        assert_same(tmp / "raw", source.expected, pad=True)
+    else:
+        size = source.size // SECTOR * SECTOR
+        assert (tmp / "raw").stat().st_size == size
+        assert first_difference(tmp / "raw", source.expected) in (None, size)
+    if source.check and source.format != "raw":
+        qemu_img("check", "-f", source.format, source.path, cwd=source.root)
+
+
+def test_info(source, info):
+    assert info.format == source.format
+    assert info.size == source.size
+    assert info.files == source.files
+    assert info.standalone == source.standalone or source.standalone is None
+    assert set(info.views) | set(info.absent) == {"qcow2", "raw", "vmdk"}
+
+
+def test_raw_view_is_the_disk(viewcat, source, info, tmp):
+    assert info.views["raw"] == source.size
+    viewcat.of(source, "copy", "raw", tmp / "raw")
+    assert_same(tmp / "raw", source.expected)
+
+
+def test_holes_of_the_disk(source, raw_map):
+    """What nobody wrote is a hole of the raw view; a hole of it is nothing but zeros to QEMU."""
+    holes = [(start, end) for start, end, data in raw_map if not data]
+
+    def is_hole(start, end):
+        return any(s <= start and end <= e for s, e in holes)
+
+    if source.granule:
+        at = 0
+        for start, end in [*source.shape.touched(source.granule), (source.size, source.size)]:
+            assert start <= at or is_hole(at, start), (at, start)
+            at = end
+    if not source.qemu:
+        return
+    for start, end, present, zero in qemu_map(source.format, source.path, source.root):
+        end = min(end, source.size)
+        if not present and source.qemu_holes and start < end:
+            assert is_hole(start, end), (start, end, "is not there for QEMU")
+        if not zero:
+            assert not any(s < end and start < e for s, e in holes), (start, end, "is data for QEMU")
+
+
+# ---- each view of it ----
+
+
+def test_size_is_exact(viewcat, source, info, view):
+    """What stat says is what there is to read, through holes or not, and again in pieces."""
+    needs_view(view)
+    assert view.path.stat().st_size == view.size
+    assert view.map == [] if view.size == 0 else view.map[-1][1] == view.size
+    if view.size <= 256 * shapes.MIB:
+        assert_same_bytes(viewcat.bytes(source, "cat", view.name), view.path.read_bytes())
+    seed = zlib.crc32(f"{source.path} {source.size} {view.name}".encode())
+    viewcat.of(source, "check", view.name, seed, ROUNDS)
+
+
+def test_blocks(info, view):
+    needs_view(view)
+    blocks = info.blocks[view.name]
+    data = sum(end - start for start, end, is_data in view.map if is_data)
+    if view.size == 0:
+        return
+    assert blocks >= 1
+    if not view.identity:
+        assert max(data // SECTOR, 1) <= blocks <= data // SECTOR + len(view.map)
+        if view.size - data >= SECTOR:
+            assert blocks < layout.div_ceil(view.size, SECTOR)
+
+
+def test_layout(source, view, raw_map):
+    """Identity, or compact with exactly the units that hold something."""
+    needs_view(view)
+    if view.identity:
+        assert view.size == source.file.stat().st_size
+        assert_same(view.path, source.file)
+        return
+    units = layout.occupied(raw_map)
+    expected = {
+        "raw": source.size,
+        "qcow2": layout.qcow2_size(source.size, units),
+        "vmdk": layout.vmdk_size(source.size, units),
+    }
+    assert view.size == expected[view.name]
+
+
+@pytest.mark.views("qcow2", "vmdk")
+def test_other_readers_accept_it(source, view, tmp):
+    """qemu-img check finds nothing, 7-Zip extracts the same disk, vmdkinfo states the same size.
+    What is served as it is must be as good as the source, no better."""
+    needs_view(view)
+    if view.identity:
+        assert_same(view.path, source.file)
+    elif view.name == "vmdk":
+        accepted_by_vmdkinfo(source, view)
+        extracted_by_7z(source, view, tmp)
+    else:
+        extracted_by_7z(source, view, tmp)
+    # QEMU looks at each of the 2^27 grains of 8 TiB
+    if (source.check or not view.identity) and not (view.name == "vmdk" and source.size > TIB):
+        done = qemu_img("check", "-f", view.name, view.path)
+        assert "No errors were found" in done.stdout
+
+
+def accepted_by_vmdkinfo(source, view):
+    done = run("vmdkinfo", view.path)
+    size = re.search(r"Media size:.*?(\d+)(?: bytes)?\)?$", done.stdout, re.MULTILINE)
+    assert int(size[1]) == layout.disk_size(source.size), done.stdout
+    assert "Monolithic sparse" in done.stdout
+
+
+def extracted_by_7z(source, view, tmp):
+    if source.size == 0 or source.size > 64 * shapes.MIB:
+        return  # it writes out all zeros
+    kind = {"qcow2": "qcow", "vmdk": "vmdk"}[view.name]
+    with open(tmp / "out", "wb") as out:
+        subprocess.run(["7z", "e", "-so", f"-t{kind}", view.path], stdout=out, check=True, timeout=120)
+    assert (tmp / "out").stat().st_size == layout.disk_size(source.size)
+    assert_same(tmp / "out", source.expected, pad=True)
+
+
+def test_qemu_compare(source, view):
+    """QEMU sees the same disk in the view and in the source, or where it does not read that, in
+    what is known of the disk. (test_the_source_is_what_it_should_be proves these two equal.)"""
+    needs_view(view)
+    if view.identity and not (source.qemu and source.exact):
+        assert_same(view.path, source.file)  # it is the source, of which QEMU is no judge
+        return
+    if view.name == "vmdk" and source.size > TIB:
+        compare_ends(source, view)
+        return
+    other, path = source.format, source.path
+    if not source.qemu or not source.exact or source.slow:
+        other, path = "raw", source.expected
+    done = qemu_img("compare", "-f", view.name, "-F", other, view.path, path, cwd=source.root)
+    # raw files count as rounded up to sectors, and so do our formats
+    assert "size mismatch" not in (done.stdout + done.stderr).lower()
+
+
+def compare_ends(source, view):
+    """For a disk on which QEMU's compare would take minutes: where there is data, and around it."""
+    with open(source.expected, "rb") as file:
+        for start, end in source.shape.touched(UNIT):
+            start, length = max(start - UNIT, 0), min(end - max(start - UNIT, 0), source.size)
+            file.seek(start)
+            expected = file.read(length)
+            done = run("qemu-io", "-r", "-f", view.name, "-c", f"read -v {start} {len(expected)}", view.path)
+            # 00000000:  41 42 ...  AB...
+            lines = re.findall(r"^[0-9a-f]+:  ((?:[0-9a-f]{2} ){1,16})", done.stdout, re.MULTILINE)
+            assert_same_bytes(bytes.fromhex("".join(lines)), expected)
+
+
+# ---- views of views ----
+
+
+def test_view_of_view(viewcat, source, view, raw_map, tmp):
+    """A copied view is an image whose views are those of the source."""
+    needs_view(view)
+    store = tmp / "store"
+    store.mkdir()
+    view.path.rename(store / f"again.{view.name}")
+    try:
+        check_again(viewcat, source, view, raw_map, store, tmp)
+    finally:
+        (store / f"again.{view.name}").rename(view.path)
+
+
+def check_again(viewcat, source, view, raw_map, store, tmp):
+    path = f"again.{view.name}"
+    viewcat.run(store, path, "copy", "raw", tmp / "raw")
+    assert_same(tmp / "raw", source.expected, pad=view.name != "raw")
+    viewcat.run(store, path, "copy", view.name, tmp / "same")
+    assert_same(tmp / "same", store / path)
+    if view.identity or view.name == "raw":
+        return
+    # the map of what is stored has become one of whole units; from there on it stays
+    other = "qcow2" if view.name == "vmdk" else "vmdk"
+    viewcat.run(store, path, "copy", other, tmp / "other")
+    size = {"qcow2": layout.qcow2_size, "vmdk": layout.vmdk_size}[other]
+    size = size(source.size, layout.occupied(raw_map))
+    assert (tmp / "other").stat().st_size == size

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks with known bytes, and images that hold them."""
+
+import os
+import shutil
+from pathlib import Path
+
+from tools import KIB, MIB, pattern, run
+
+SIZE = 20 * MIB + 5 * 512  # neither whole clusters nor whole grains
+
+# Where the sample disk has data: whole units, parts of units, one sector, the last sector
+PLACES = [
+    (0, 64 * KIB),
+    (128 * KIB + 512, 300 * KIB),
+    (3 * MIB, 2 * MIB + 4 * KIB),
+    (9 * MIB + 17 * 512, 512),
+    (12 * MIB, 3 * MIB),
+    (SIZE - 512, 512),
+]
+
+
+class Disk:
+    """The sample disk: its bytes in memory, and as a sparse file."""
+
+    def __init__(self, path, seed=1):
+        self.path, self.bytes = Path(path), bytearray(SIZE)
+        for offset, length in PLACES:
+            # half of it compresses, so that compressed images have units of both kinds
+            body = pattern(seed + offset, length // 2) + bytes([seed]) * (length - length // 2)
+            self.bytes[offset : offset + length] = body
+        with open(self.path, "wb") as file:
+            file.truncate(SIZE)
+            for offset, length in PLACES:
+                os.pwrite(file.fileno(), self.bytes[offset : offset + length], offset)
+
+    def convert(self, target, *options):
+        run("qemu-img", "convert", "-f", "raw", *options, self.path, target)
+
+    def save(self, target):
+        run("cp", "--sparse=always", self.path, target)
+
+
+# name of the source: how it is made of the sample disk
+SOURCES = {
+    "plain.raw": lambda disk, path: disk.save(path),
+    "normal.qcow2": lambda disk, path: disk.convert(path, "-O", "qcow2"),
+    "packed.qcow2": lambda disk, path: disk.convert(path, "-O", "qcow2", "-c"),
+    "sparse.vmdk": lambda disk, path: disk.convert(path, "-O", "vmdk"),
+    "stream.vmdk": lambda disk, path: disk.convert(
+        path, "-O", "vmdk", "-o", "subformat=streamOptimized"
+    ),
+    "flat.vmdk": lambda disk, path: disk.convert(
+        path, "-O", "vmdk", "-o", "subformat=monolithicFlat"
+    ),
+    "chain.qcow2": lambda disk, path: make_chain(disk, path),
+}
+
+# Views that are the source itself
+IDENTITY = {"plain.raw", "normal.qcow2", "packed.qcow2", "sparse.vmdk", "stream.vmdk"}
+
+
+def make_chain(disk, path):
+    """An overlay and a base that together hold the disk; the base has other data beneath."""
+    base = path.with_name("chain-base.qcow2")
+    scratch = path.with_name("chain.tmp")
+    disk.save(scratch)
+    with open(scratch, "r+b") as file:
+        os.pwrite(file.fileno(), pattern(99, 70 * KIB), 12 * MIB + 1024)
+        os.pwrite(file.fileno(), pattern(98, 1 * MIB), 6 * MIB)
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", scratch, base)
+    run("qemu-img", "create", "-qf", "qcow2", "-b", disk.path, "-F", "raw", path)
+    run("qemu-img", "rebase", "-qf", "qcow2", "-b", base.name, "-F", "qcow2", path)
+    scratch.unlink()
+
+
+def stem(name):
+    return name.rpartition(".")[0]
+
+
+def fill(directory, disk):
+    for name, make in SOURCES.items():
+        make(disk, directory / name)
+
+
+def create(path, size, *options, image_format="qcow2"):
+    run("qemu-img", "create", "-qf", image_format, *options, path, size)
+
+
+def poke(path, offset, data):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def sparse_file(path, size, *pieces):
+    with open(path, "wb") as file:
+        file.truncate(size)
+        for offset, data in pieces:
+            os.pwrite(file.fileno(), data, offset)
+
+
+def replace(path, new):
+    """Puts a new file in the place of an old one, as an upload does."""
+    temporary = path.with_name(f".{path.name}.new")
+    shutil.copyfile(new, temporary)
+    os.rename(temporary, path)
