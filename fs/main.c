@@ -205,7 +205,7 @@ static int option_found(void *data, const char *argument, int key, struct fuse_a
 		argument = strchr(argument, '=') + 1;
 		return add_rule(options, argument, strlen(argument), "raw");
 	case KEY_WRITABLE:
-		complain("-o rw: views can only be read");
+		complain("-o rw: views can only be read; mount with -o ro");
 		options->bad = true;
 		return 0;
 	case KEY_IGNORED:

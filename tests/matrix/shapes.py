@@ -37,6 +37,22 @@ class Shape:
     def __str__(self):
         return self.name
 
+    @property
+    def end(self):
+        """Where the last run ends."""
+        return max((run.end for run in self.runs), default=0)
+
+    def reversed(self, piece):
+        """The same runs, cut at multiples of `piece`, the last one first."""
+        runs = []
+        for run in self.runs:
+            at = run.start
+            while at < run.end:
+                end = min((at // piece + 1) * piece, run.end)
+                runs.append(Run(run.kind, at, end))
+                at = end
+        return Shape(f"{self.name}-reversed", self.size, tuple(reversed(runs)))
+
     def touched(self, granule):
         """Ranges of whole granules in which something was written, merged, cut at the size."""
         merged = []
@@ -137,6 +153,10 @@ TAIL = Shape(
     ),
 )
 TAIL_HOLE = Shape("tail-hole", 3 * UNIT + 5 * SECTOR, (Run(DATA, UNIT, 2 * UNIT),))
+# the last unit of the disk holds something, but not up to its end
+TAIL_SHORT = Shape(
+    "tail-short", 3 * UNIT + 9 * SECTOR, (Run(DATA, 0, UNIT), Run(DATA, 3 * UNIT, 3 * UNIT + 2 * SECTOR))
+)
 NOTHING = Shape("nothing-written", 2 * MIB + 5 * SECTOR)
 ZEROS = Shape("all-zero", MIB + 7 * SECTOR, (Run(ZERO, 0, MIB + 7 * SECTOR),))
 CHECKER = _checkerboard("checkerboard", 4 * MIB)

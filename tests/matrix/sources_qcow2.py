@@ -58,6 +58,15 @@ variant("qcow2-preallocated-falloc")(simple("preallocation=falloc", None))
 variant("qcow2-preallocated-full")(simple("preallocation=full", None))
 
 
+@variant("qcow2-scattered", shapes.FRAG, shapes.FULL)
+def scattered(build):
+    """Written from the end to the start: no two clusters follow each other in the file."""
+    build.expect()
+    create(build)
+    build.fill("qcow2", NAME, build.shape.reversed(UNIT))
+    return build.source(NAME, "qcow2", standalone=True, granule=UNIT)
+
+
 @variant("qcow2-by-content", shapes.FRAG)
 def by_content(build):
     build.expect()
@@ -127,7 +136,7 @@ def by_hand(cluster_bits=16, version=3, compression=0, padded=True):
                 zstd_frame(data[:half]) + zstd_frame(data[half:], known_size=False),
                 zstd_frame(data),
             )[number % 2]
-        # three with a window of 32 KiB, one stored, which is longer than the cluster
+        # with a window of 32 KiB, or stored, which is longer than the cluster
         return stored(data) if number % 4 == 0 else deflate(data)
 
     def build_it(build):
@@ -139,8 +148,8 @@ def by_hand(cluster_bits=16, version=3, compression=0, padded=True):
             if not data and version == 3:
                 image.zero(number, preallocated=number % 2 == 0)
             elif number % 5 == 2 or (number == last and not padded and compression != ZSTD):
-                # an unpadded file ends inside the last cluster, where the disk ends
-                end = build.shape.size - number * cluster
+                # an unpadded file ends inside the last cluster, where its data ends
+                end = build.shape.end - number * cluster
                 image.plain(number, (data or bytes(cluster))[: end if number == last else cluster])
             else:
                 image.compressed(number, pack(number, data or bytes(cluster)), gap=number % 3)
@@ -155,7 +164,7 @@ variant("qcow2-hand-v2")(by_hand(version=2))
 variant("qcow2-hand-zlib-512")(by_hand(cluster_bits=9))
 variant("qcow2-hand-zlib-256k")(by_hand(cluster_bits=18))
 variant("qcow2-hand-zstd-frames")(by_hand(compression=ZSTD))
-variant("qcow2-hand-ends-in-last-cluster")(by_hand(padded=False))
+variant("qcow2-hand-ends-in-last-cluster", also=(shapes.TAIL_SHORT,))(by_hand(padded=False))
 variant("qcow2-hand-ends-with-payload")(by_hand(compression=ZSTD, padded=False))
 
 

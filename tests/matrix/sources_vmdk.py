@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """VMDK sources: all createTypes that hold data in files, and chains of them."""
 
+import os
 import re
 
 import shapes
@@ -70,6 +71,15 @@ variant("vmdk-2gb-sparse-two-extents", shapes.SPLIT)(written("subformat=twoGbMax
 variant("vmdk-2gb-flat-two-extents", shapes.SPLIT)(
     written("subformat=twoGbMaxExtentFlat", files=3, granule=4096)
 )
+
+
+@variant("vmdk-sparse-scattered", shapes.FRAG, shapes.FULL)
+def scattered(build):
+    """Written from the end to the start: no two grains follow each other in the file."""
+    build.expect()
+    create(build)
+    build.fill("vmdk", NAME, build.shape.reversed(UNIT))
+    return build.source(NAME, "vmdk", standalone=True, granule=UNIT)
 
 
 @variant("vmdk-stream-of-qemu", also=(shapes.CHECKER, shapes.FULL))
@@ -266,7 +276,7 @@ variant("vmdk-zero-extent-read-only", shapes.TAIL)(with_middle("RDONLY {} ZERO")
 # ---- hosted sparse by hand ----
 
 
-def sparse(grain=128, version=1, flags=3, mark=False, qemu=True, standalone=True, **layout):
+def sparse(grain=128, version=1, flags=3, mark=False, qemu=True, standalone=True, tail_cut=False, **layout):
     def build_it(build):
         build.expect()
         text = descriptor("monolithicSparse", [f'RW {capacity(build)} SPARSE "{NAME}"'])
@@ -274,13 +284,17 @@ def sparse(grain=128, version=1, flags=3, mark=False, qemu=True, standalone=True
         write_sparse(
             build.file(NAME), capacity(build), found, text, grain=grain, version=version, flags=flags, **layout
         )
+        if tail_cut:
+            # the file ends inside the last grain, where its data ends
+            unused = -build.shape.end % (grain * SECTOR)
+            os.truncate(build.file(NAME), build.file(NAME).stat().st_size - unused)
         return build.source(
             NAME,
             "vmdk",
             standalone=standalone,
             granule=grain * SECTOR,
             qemu=qemu,
-            check=qemu and not layout.get("tail_cut"),
+            check=qemu and not tail_cut,
         )
 
     return build_it
@@ -296,7 +310,9 @@ variant("vmdk-hand-zero-grains", also=(shapes.ZEROS, shapes.CHECKER))(
 )
 # readers disagree about these, so they are not served as they are
 variant("vmdk-hand-zero-grains-without-flag")(sparse(mark=True, qemu=False, standalone=None))
-variant("vmdk-hand-ends-in-last-grain", shapes.TAIL, shapes.FRAG)(sparse(tail_cut=True, standalone=None))
+variant("vmdk-hand-ends-in-last-grain", shapes.TAIL, shapes.FRAG, shapes.TAIL_SHORT)(
+    sparse(tail_cut=True, standalone=None)
+)
 
 
 def stream(**layout):
@@ -368,12 +384,15 @@ def cowd(grain=1):
     return write
 
 
-def sesparse(build):
-    found = grains(build, 4 * KIB)
-    unmapped = [n for i, n in enumerate(sorted(n for n in found if found[n] == ZERO)) if i % 2]
-    for number in unmapped:
-        del found[number]
-    write_sesparse(build.file("disk-000001-sesparse.vmdk"), capacity(build), found, unmapped)
+def sesparse(first=0):
+    def write(build):
+        found = grains(build, 4 * KIB)
+        unmapped = [n for i, n in enumerate(sorted(n for n in found if found[n] == ZERO)) if i % 2]
+        for number in unmapped:
+            del found[number]
+        write_sesparse(build.file("disk-000001-sesparse.vmdk"), capacity(build), found, unmapped, first)
+
+    return write
 
 
 def shorter(size):
@@ -390,8 +409,10 @@ SESPARSE_LINE = 'RW {} SESPARSE "disk-000001-sesparse.vmdk"'
 variant("vmdk-cowd", also=(shapes.CHECKER,))(delta("vmfsSparse", COWD_LINE, cowd()))
 variant("vmdk-cowd-grain-4k")(delta("vmfsSparse", COWD_LINE, cowd(8)))
 variant("vmdk-cowd-over-shorter")(delta("vmfsSparse", COWD_LINE, cowd(), shorter))
-variant("vmdk-sesparse", also=(shapes.CHECKER,))(delta("seSparse", SESPARSE_LINE, sesparse))
-variant("vmdk-sesparse-over-longer")(delta("seSparse", SESPARSE_LINE, sesparse, longer))
+variant("vmdk-sesparse", also=(shapes.CHECKER,))(delta("seSparse", SESPARSE_LINE, sesparse()))
+variant("vmdk-sesparse-over-longer")(delta("seSparse", SESPARSE_LINE, sesparse(), longer))
+# places of more than twelve bits
+variant("vmdk-sesparse-far", shapes.FRAG)(delta("seSparse", SESPARSE_LINE, sesparse(first=4090)))
 
 
 def sparse_child(mark):

@@ -167,6 +167,12 @@ def qcow2_zstd_short(store):
 
 
 @case
+def qcow2_zstd_too_long(store):
+    """The frame goes on when the cluster is full."""
+    return packed(store, zstd_frame(unit(LOST) + bytes(5000)), zstd_frame, compression=ZSTD)
+
+
+@case
 def qcow2_file_cut_in_payload(store):
     """The payload of the last cluster is not all there."""
     damage = packed(store, deflate(unit(LOST)))

@@ -454,6 +454,7 @@ def test_guessed_descriptor_names_nothing(viewcat, store):
         ("partitionedDevice", 'RW 2048 FLAT "/dev/sda" 63'),
         ("partitionedDevice", 'RW 2048 FLAT "\\\\.\\PhysicalDrive0" 63'),
         ("vmfsRDM", 'RW 2048 VMFSRDM "disk-flat.vmdk"'),
+        ("vmfsRDM", 'RW 2048 FLAT "disk-flat.vmdk" 0'),
         ("vmfsRDMP", 'RW 2048 VMFSRDM "disk-flat.vmdk"'),
         ("vmfsRawDeviceMap", 'RW 2048 VMFSRDM "disk-flat.vmdk"'),
         ("vmfsPassthroughRawDeviceMap", 'RW 2048 VMFSRDM "disk-flat.vmdk"'),

@@ -212,7 +212,7 @@ def check_again(viewcat, source, view, raw_map, store, tmp):
     assert_same(tmp / "raw", source.expected, pad=view.name != "raw")
     viewcat.run(store, path, "copy", view.name, tmp / "same")
     assert_same(tmp / "same", store / path)
-    if view.identity or view.name == "raw":
+    if view.identity or view.name == "raw" or source.size == 0:
         return
     # the map of what is stored has become one of whole units; from there on it stays
     other = "qcow2" if view.name == "vmdk" else "vmdk"

@@ -69,10 +69,8 @@ def sectors_of_table(gtes):
     return div_ceil(gtes * 4, SECTOR)
 
 
-def write_sparse(path, capacity, grains, text=b"", *, grain=128, gtes=512, version=1, flags=3, tables_everywhere=True,
-                 tail_cut=False):  # fmt: skip
-    """A hosted sparse extent, or with a text a monolithicSparse image. With tail_cut the file ends
-    with the disk, inside its last grain."""
+def write_sparse(path, capacity, grains, text=b"", *, grain=128, gtes=512, version=1, flags=3, tables_everywhere=True):  # fmt: skip
+    """A hosted sparse extent, or with a text a monolithicSparse image."""
     groups = div_ceil(div_ceil(capacity, grain), gtes)
     gd_sectors = div_ceil(groups * 4, SECTOR)
     count = groups
@@ -91,11 +89,6 @@ def write_sparse(path, capacity, grains, text=b"", *, grain=128, gtes=512, versi
             continue
         entries[number] = overhead + len(body) * grain
         body.append(data.ljust(grain * SECTOR, b"\0"))
-    if tail_cut:
-        last = max(number for number in grains if grains[number] != ZERO)
-        assert last == capacity // grain, "the last grain must be partial and there"
-        body[-1] = body[-1][: capacity % grain * SECTOR]
-
     image = _header(version, flags, capacity, grain, 1 if text else 0, 20 if text else 0, gtes, rgd, gd, overhead)
     image += text.ljust(20 * SECTOR, b"\0")
     for start in [rgd, gd] if rgd else [gd]:
@@ -179,9 +172,9 @@ def write_cowd(path, capacity, grains, *, grain=1):
 SE_ABSENT, SE_UNMAPPED, SE_ZERO, SE_DATA = range(4)
 
 
-def write_sesparse(path, capacity, grains, unmapped=()):
+def write_sesparse(path, capacity, grains, unmapped=(), first=0):
     """An seSparse extent: grains of 8 sectors, tables of 4096 u64 entries. Grains of ZERO, and those
-    in `unmapped`, are of the two kinds that read as zeros."""
+    in `unmapped`, are of the two kinds that read as zeros. Data starts at place `first`."""
     gtes, gt_sectors, grain = 4096, 64, 8
     groups = div_ceil(div_ceil(capacity, grain), gtes)
     used = sorted({n // gtes for n in (*grains, *unmapped)})
@@ -200,14 +193,14 @@ def write_sesparse(path, capacity, grains, unmapped=()):
             return 0
         if grains[number] == ZERO:
             return SE_ZERO << 60
-        index = data.index(number)
+        index = first + data.index(number)
         return SE_DATA << 60 | (index & 0xFFF) << 48 | index >> 12
 
     header = struct.pack(
         "<10Q18Q",
         0xCAFEBABE, 0x0000000200000001, capacity, grain, gt_sectors, 0, 0, 0, 0, 0,
         volatile, 1, journal_header, 2, journal, 2, gd, gd_sectors, tables, len(used) * gt_sectors,
-        bitmap, 8, backmap, 8, body, max(len(data), 1) * grain, 0, 0,
+        bitmap, 8, backmap, 8, body, (first + max(len(data), 1)) * grain, 0, 0,
     )  # fmt: skip
     image = header.ljust(SECTOR, b"\0") + struct.pack("<4Q", 0xCAFECAFE, 0, 0, 0)
     image = image.ljust(gd * SECTOR, b"\0")
@@ -218,6 +211,7 @@ def write_sesparse(path, capacity, grains, unmapped=()):
     image = image.ljust(tables * SECTOR, b"\0")
     for group in used:
         image += struct.pack(f"<{gtes}Q", *(entry(group * gtes + i) for i in range(gtes)))
-    image = image.ljust(body * SECTOR, b"\0")
-    image += b"".join(grains[n].ljust(grain * SECTOR, b"\0") for n in data)
-    path.write_bytes(image)
+    with open(path, "wb") as file:
+        file.write(image)
+        file.seek((body + first * grain) * SECTOR)
+        file.write(b"".join(grains[n].ljust(grain * SECTOR, b"\0") for n in data))

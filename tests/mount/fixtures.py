@@ -4,11 +4,12 @@ end with the test that made them."""
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from mounting import Mount
+from mounting import Mount, all_mounts
 
 
 def require(condition, what):
@@ -61,6 +62,16 @@ def mounter(imgfs, base):
     finally:
         problems = [p for m in reversed(mounts) for p in m.finish()]
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_mounted(tmp_path):
+    """Whatever a test has mounted in its directory, by a program that should have refused too."""
+    yield
+    left = [info.point for info in all_mounts() if Path(info.point).is_relative_to(tmp_path)]
+    for point in reversed(left):
+        subprocess.run(["umount", "-l", point], capture_output=True)
+    assert not left
 
 
 @pytest.fixture

@@ -81,6 +81,10 @@ def stem(name):
 def fill(directory, disk):
     for name, make in SOURCES.items():
         make(disk, directory / name)
+    # ext4 decides late what a file takes; st_blocks is to stay as it is from here on
+    for path in directory.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
 
 
 def create(path, size, *options, image_format="qcow2"):

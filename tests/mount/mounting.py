@@ -33,12 +33,15 @@ class MountInfo:
         self.source = re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), self.source)
 
 
+def all_mounts():
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return [MountInfo(line) for line in file.read().rstrip("\n").split("\n")]
+
+
 def mounted_at(point):
     """The topmost mount at a path, or None."""
     point = os.path.abspath(point)
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        lines = file.read().rstrip("\n").split("\n")
-    found = [info for info in map(MountInfo, lines) if info.point == point]
+    found = [info for info in all_mounts() if info.point == point]
     return found[-1] if found else None
 
 

@@ -120,6 +120,8 @@ static inline void check_table_runs(const struct view *view, const char *region)
 
 		end = r->table->run(view, at, &zero);
 		assert_true(end > at && end <= length);
+		/* Nobody gains by holes that are smaller than a page. */
+		assert_true(end % 4096 == 0 || end == length);
 		/* From any place in it the run is of the same kind and ends where it ends. */
 		if (zero) {
 			assert_int_equal(r->table->run(view, at + (end - at) / 2, &again), end);

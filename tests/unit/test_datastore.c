@@ -4,9 +4,12 @@
 
 #include <linux/fiemap.h>
 #include <linux/fs.h>
+#include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 static int open_path(const char *path, struct file **file, struct why *why)
 {
@@ -208,6 +211,48 @@ static void test_beneath(void **state)
 	must_refuse(store_path("f"), -EXDEV, "out of the datastore");
 	file = must_open("d/../f");
 	file_unref(file);
+}
+
+#define CANNOT_MOUNT 77
+
+/* Opens d/f with another file system mounted on d, in a namespace of its own. An exit status. */
+static int open_in_mount(void)
+{
+	struct datastore ds;
+	struct file *file;
+	struct why why;
+	int fd;
+
+	if (unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+		return CANNOT_MOUNT;
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		mount("none", store_path("d"), "tmpfs", 0, NULL) < 0)
+		return CANNOT_MOUNT;
+	fd = open(store_path("d/f"), O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+	if (fd < 0 || datastore_open(&ds, store.path, REFERENCES_NONE, &why) < 0)
+		return CANNOT_MOUNT;
+	return datastore_open_file(&ds, "d/f", &file, &why) == -EXDEV &&
+			       datastore_open_dir(&ds, "d") == -EXDEV
+		       ? 0
+		       : 1;
+}
+
+static void test_other_file_system(void **state)
+{
+	int status = 0;
+	pid_t child;
+
+	(void)state;
+	store_mkdir("d");
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(open_in_mount());
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == CANNOT_MOUNT)
+		SKIP_REST("nothing can be mounted here");
+	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 static void test_open_datastore(void **state)
@@ -498,6 +543,7 @@ int main(void)
 		store_test(test_symlinks_refused),
 		store_test(test_symlinks_followed),
 		store_test(test_beneath),
+		store_test(test_other_file_system),
 		store_test(test_open_datastore),
 		store_test(test_read),
 		store_test(test_verify),

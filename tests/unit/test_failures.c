@@ -113,22 +113,42 @@ static void test_stale(void **state)
 	}
 }
 
+/* The number of a state: the same for the same, another when any file of the chain changes. */
 static void test_generation(void **state)
 {
-	struct image *a, *b;
+	static const char *const files[] = { "x.qcow2", "x-1.qcow2", "x-2.raw" };
+	uint64_t seen[COUNT(files) + 1];
+	struct image *image;
+	struct qcow2_image q;
 
 	(void)state;
-	write_raw();
-	a = open_image("x.raw");
-	b = open_image("x.raw");
-	assert_true(image_generation(a) == image_generation(b));
-	image_unref(b);
-	usleep(20000);
-	rewrite();
-	b = open_image("x.raw");
-	assert_true(image_generation(a) != image_generation(b));
-	image_unref(b);
-	image_unref(a);
+	for (int i = 0; i < 2; i++) {
+		qcow2_begin(&q, 16, MIB);
+		qcow2_backing(&q, files[i + 1], i ? "raw" : "qcow2");
+		qcow2_write(&q, files[i]);
+		qcow2_end(&q);
+	}
+	store_text("x-2.raw", "base");
+	for (size_t i = 0; i < COUNT(seen); i++) {
+		struct stat st;
+
+		for (int again = 0; again < 2; again++) {
+			image = open_image("x.qcow2");
+			if (again)
+				assert_int_equal(image_generation(image), seen[i]);
+			seen[i] = image_generation(image);
+			/* The newest of its files is the one that was changed last. */
+			assert_int_equal(stat(store_path(i ? files[i - 1] : "x-2.raw"), &st), 0);
+			assert_int_equal(image_mtime(image).tv_sec, st.st_mtim.tv_sec);
+			assert_int_equal(image_mtime(image).tv_nsec, st.st_mtim.tv_nsec);
+			image_unref(image);
+		}
+		for (size_t k = 0; k < i; k++)
+			assert_true(seen[i] != seen[k]);
+		usleep(20000); /* a tick of the file system's clock */
+		if (i < COUNT(files))
+			store_poke(files[i], 600, "x", 1);
+	}
 }
 
 int main(void)

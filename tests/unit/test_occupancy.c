@@ -350,17 +350,19 @@ static void test_huge(void **state)
 	occupancy_free(o);
 }
 
-/* Adds up a disk of many pages with step units between ranges; returns what add says at last. */
-static int scatter(uint64_t pages, uint64_t step, uint64_t length, uint64_t *added)
+/* Adds so many pages of `length` units in ranges of `piece`; returns what add says at last. */
+static int scatter(uint64_t pages, uint64_t length, uint64_t piece, uint64_t *added)
 {
 	struct occupancy *o = occupancy_new(INT64_MAX);
 	int r = 0;
 
 	assert_non_null(o);
 	for (*added = 0; *added < pages && r == 0; ++*added) {
-		uint64_t at = *added * step * UNIT;
+		for (uint64_t unit = 0; unit < length && r == 0; unit += piece) {
+			uint64_t at = (*added * PAGE + unit) * UNIT;
 
-		r = occupancy_add(o, at, at + length * UNIT);
+			r = occupancy_add(o, at, at + piece * UNIT);
+		}
 	}
 	occupancy_free(o);
 	return r;
@@ -372,12 +374,13 @@ static void test_memory_limit(void **state)
 
 	(void)state;
 	/* Pages with bits take 1 KiB and their descriptor; 32 MiB hold 32,000 of them or so. */
-	assert_int_equal(scatter(30000, PAGE, 1, &added), 0);
-	assert_int_equal(scatter(40000, PAGE, 1, &added), -EFBIG);
+	assert_int_equal(scatter(30000, 1, 1, &added), 0);
+	assert_int_equal(scatter(40000, 1, 1, &added), -EFBIG);
 	assert_true(added * (1024 + sizeof(struct occupancy_page)) >= OCCUPANCY_MAX_MEMORY);
 	assert_true((added - 2) * (1024 + sizeof(struct occupancy_page)) < OCCUPANCY_MAX_MEMORY);
 	/* Full pages take their descriptor alone: a full disk of 512 TiB and one page more. */
 	assert_int_equal(scatter(1000000, PAGE, PAGE, &added), 0);
+	assert_int_equal(scatter(100000, PAGE, PAGE / 2, &added), 0);
 	assert_int_equal(scatter(3000000, PAGE, PAGE, &added), -EFBIG);
 	assert_true(added >= OCCUPANCY_MAX_MEMORY / sizeof(struct occupancy_page));
 }

@@ -96,6 +96,9 @@ static void test_deflate_far_match(void **state)
 	length = deflate_bytes(plain, UNIT, -15, Z_FINISH);
 	assert_true(length < 48000); /* the copy was found */
 	assert_int_equal(unpack_exact(CODEC_DEFLATE, length, UNIT, UNIT, UNIT), 0);
+	/* The same from a stream that does not end. */
+	length = deflate_bytes(plain, UNIT, -15, Z_SYNC_FLUSH);
+	assert_int_equal(unpack_exact(CODEC_DEFLATE, length, UNIT, UNIT, UNIT), 0);
 	memcpy(plain, saved, UNIT);
 }
 
