@@ -9,6 +9,7 @@
 
 #include "catalog_private.h"
 #include "imgfs/cleanup.h"
+#include "imgfs/names.h"
 
 /* Directories whose names are remembered. */
 #define MAX_FOLDERS 1024
@@ -112,16 +113,12 @@ static void remember_folder(struct catalog *c, struct folder *folder)
 	HASH_ADD_KEYPTR(hh, c->folders, folder->path, strlen(folder->path), known);
 }
 
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
 static bool is_current(const struct folder *folder, const struct stat *st)
 {
-	return !folder->racy && folder->st.st_dev == st->st_dev &&
-	       folder->st.st_ino == st->st_ino && same_time(&folder->st.st_mtim, &st->st_mtim) &&
-	       same_time(&folder->st.st_ctim, &st->st_ctim);
+	struct file_state now;
+
+	file_state_from_stat(&now, st);
+	return !folder->racy && file_state_equal(&now, &folder->state);
 }
 
 static int get_folder(struct catalog *c, const char *path, struct folder **folder)
@@ -192,18 +189,9 @@ static void view_stat(const struct catalog *c, const struct facts *facts,
 
 /* ---- lookup ---- */
 
-static char *join(const char *directory, const char *name)
-{
-	char *path = malloc(strlen(directory) + strlen(name) + 2);
-
-	if (path)
-		sprintf(path, "%s%s%s", directory, *directory ? "/" : "", name);
-	return path;
-}
-
 static int enter_directory(struct catalog *c, const char *parent, const char *name, struct stat *st)
 {
-	autofree char *path = join(parent, name);
+	autofree char *path = path_join(parent, name);
 	struct node node = { .path = path };
 	struct stat source;
 	int r;
@@ -232,10 +220,9 @@ static int examine(struct catalog *c, struct item *item, size_t view, struct fac
 	return r == -EFBIG ? -ENOENT : r;
 }
 
-static int enter_view(
-	struct catalog *c, struct folder *folder, struct item *item, size_t view, struct stat *st)
+static int enter_view(struct catalog *c, struct item *item, size_t view, struct stat *st)
 {
-	struct node node = { .path = folder->path, .item = item, .view = view };
+	struct node node = { .item = item, .view = view };
 	struct view_facts view_facts;
 	struct facts facts;
 	int r = examine(c, item, view, &facts, &view_facts);
@@ -266,7 +253,7 @@ int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name
 	if (folder_has_directory(folder, name))
 		r = enter_directory(catalog, node.path, name, st);
 	else if (folder_find(folder, name, &item, &view))
-		r = enter_view(catalog, folder, item, view, st);
+		r = enter_view(catalog, item, view, st);
 	else
 		r = -ENOENT;
 	folder_unref(folder);
@@ -382,7 +369,7 @@ static void list_directories(struct listing *listing, const char *parent)
 	const struct folder *folder = listing->folder;
 
 	for (size_t i = 0; i < folder->directory_count; i++) {
-		autofree char *path = join(parent, folder->directories[i]);
+		autofree char *path = path_join(parent, folder->directories[i]);
 
 		if (path)
 			listing->entries[listing->count++] = (struct listing_entry) {

@@ -8,6 +8,9 @@
 
 #include "imgfs/catalog.h"
 
+/* Formats that there is room for beside an image. */
+#define MAX_VIEWS 16
+
 /* ---- naming.c: which names does a directory show? Pure. ---- */
 
 struct naming {
@@ -93,8 +96,8 @@ struct shown {
 struct folder {
 	atomic_uint refs;
 	char *path;
-	struct stat st;
-	bool racy;          /* changed so recently that the next change may not show in st */
+	struct file_state state;
+	bool racy;          /* changed so recently that the next change may not show in state */
 	char **directories; /* sorted */
 	size_t directory_count;
 	struct item **items; /* sorted by name */
@@ -118,7 +121,7 @@ bool folder_find(const struct folder *folder, const char *name, struct item **it
 
 struct node {
 	uint64_t id;
-	char *path;        /* directory: its source; view: the folder that it is in */
+	char *path;        /* of a directory; NULL for a view */
 	struct item *item; /* NULL for a directory */
 	size_t view;
 	uint64_t generation;

@@ -53,20 +53,6 @@ static void names_sort(struct names *names)
 		qsort(names->v, names->count, sizeof(*names->v), compare_strings);
 }
 
-static char *join(const char *directory, const char *name)
-{
-	size_t length = strlen(directory);
-	char *path = malloc(length + strlen(name) + 2);
-
-	if (!path)
-		return NULL;
-	memcpy(path, directory, length);
-	if (length > 0)
-		path[length++] = '/';
-	strcpy(path + length, name);
-	return path;
-}
-
 /* DT_DIR, DT_REG, or DT_UNKNOWN for what is not shown. */
 static int entry_type(
 	const struct datastore *datastore, const char *directory, const struct dirent *entry)
@@ -80,7 +66,7 @@ static int entry_type(
 		return DT_UNKNOWN;
 	if (entry->d_type == DT_LNK && !datastore->follow_symlinks)
 		return DT_UNKNOWN;
-	path = join(directory, entry->d_name);
+	path = path_join(directory, entry->d_name);
 	if (!path || datastore_stat(datastore, path, &st) < 0)
 		return DT_UNKNOWN;
 	return S_ISDIR(st.st_mode) ? DT_DIR : S_ISREG(st.st_mode) ? DT_REG : DT_UNKNOWN;
@@ -251,6 +237,7 @@ static int fill_folder(
 {
 	struct names files = { 0 }, directories = { 0 };
 	int fd = datastore_open_dir(datastore, folder->path);
+	struct stat st;
 	DIR *stream;
 	int r;
 
@@ -262,8 +249,11 @@ static int fill_folder(
 		return -ENOMEM;
 	}
 	/* The state before the names are read: a change during that shows as one. */
-	r = fstat(fd, &folder->st) < 0 ? -errno : 0;
-	folder->racy = is_racy(&folder->st);
+	r = fstat(fd, &st) < 0 ? -errno : 0;
+	if (r == 0) {
+		file_state_from_stat(&folder->state, &st);
+		folder->racy = is_racy(&st);
+	}
 	if (r == 0)
 		r = read_names(datastore, folder->path, stream, &files, &directories);
 	closedir(stream);

@@ -12,8 +12,7 @@
 #include "catalog_private.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/log.h"
-
-#define MAX_VIEWS 16
+#include "imgfs/names.h"
 
 /* A refused image is tried again after so long: what it lacked may have come. */
 #define REFUSAL_SECONDS 2
@@ -52,22 +51,17 @@ struct item {
 struct item *item_new(const char *directory, const char *name)
 {
 	struct item *item = calloc(1, sizeof(*item));
-	size_t length = strlen(directory);
 
 	if (!item)
 		return NULL;
 	atomic_init(&item->refs, 1);
 	pthread_mutex_init(&item->lock, NULL);
-	item->path = malloc(length + strlen(name) + 2);
+	item->path = path_join(directory, name);
 	if (!item->path) {
 		item_unref(item);
 		return NULL;
 	}
-	memcpy(item->path, directory, length);
-	if (length > 0)
-		item->path[length++] = '/';
-	strcpy(item->path + length, name);
-	item->name = item->path + length;
+	item->name = item->path + strlen(item->path) - strlen(name);
 	return item;
 }
 
@@ -108,17 +102,6 @@ const char *item_path(const struct item *item)
 	return item->path;
 }
 
-static bool is_unchanged(const struct datastore *datastore, const struct source *source)
-{
-	struct file_state now;
-	struct stat st;
-
-	if (datastore_stat(datastore, source->path, &st) < 0)
-		return false;
-	file_state_from_stat(&now, &st);
-	return file_state_equal(&now, &source->state);
-}
-
 static time_t monotonic_seconds(void)
 {
 	struct timespec now;
@@ -137,7 +120,7 @@ static bool is_current(
 		return monotonic_seconds() - item->refused < REFUSAL_SECONDS;
 	/* The first source is the file itself. */
 	for (size_t i = 1; i < item->source_count; i++) {
-		if (!is_unchanged(datastore, &item->sources[i]))
+		if (!datastore_unchanged(datastore, item->sources[i].path, &item->sources[i].state))
 			return false;
 	}
 	return true;
@@ -163,13 +146,6 @@ static int remember_sources(struct item *item, const struct image *image)
 	return 0;
 }
 
-static void later(struct timespec *newest, const struct timespec *t)
-{
-	if (t->tv_sec > newest->tv_sec ||
-		(t->tv_sec == newest->tv_sec && t->tv_nsec > newest->tv_nsec))
-		*newest = *t;
-}
-
 static void learn(struct item *item, const struct image *image)
 {
 	const struct file *first = image_file(image, 0);
@@ -181,11 +157,10 @@ static void learn(struct item *item, const struct image *image)
 		.uid = first->uid,
 		.gid = first->gid,
 		.mtime = image_mtime(image),
+		.ctime = image_ctime(image),
 	};
-	for (size_t i = 0; i < image_file_count(image); i++) {
+	for (size_t i = 0; i < image_file_count(image); i++)
 		item->facts.mode &= image_file(image, i)->mode;
-		later(&item->facts.ctime, &image_file(image, i)->state.ctime);
-	}
 	for (size_t i = 0; i < MAX_VIEWS; i++)
 		item->views[i].error = 1;
 	item->state = first->state;

@@ -2,6 +2,7 @@
 #include "imgfs/names.h"
 
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -108,4 +109,18 @@ bool name_is_family(const char *top, const char *name)
 	if (stem == 0 || strncmp(top, name, stem) != 0)
 		return false;
 	return name[stem] != '\0' && strchr("-._@", name[stem]) != NULL;
+}
+
+char *path_join(const char *directory, const char *name)
+{
+	size_t length = strlen(directory);
+	char *path = malloc(length + strlen(name) + 2);
+
+	if (!path)
+		return NULL;
+	memcpy(path, directory, length);
+	if (length > 0)
+		path[length++] = '/';
+	strcpy(path + length, name);
+	return path;
 }

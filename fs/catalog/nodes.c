@@ -81,9 +81,11 @@ void node_release(struct node *node)
 static int node_copy(struct node *to, const struct node *from)
 {
 	*to = *from;
-	to->path = strdup(from->path);
-	if (!to->path)
-		return -ENOMEM;
+	if (from->path) {
+		to->path = strdup(from->path);
+		if (!to->path)
+			return -ENOMEM;
+	}
 	if (to->item)
 		item_ref(to->item);
 	return 0;

@@ -9,9 +9,7 @@
 #include "catalog_private.h"
 #include "imgfs/cleanup.h"
 
-#define MAX_IDLE  32
-#define MAX_VIEWS 16
-
+#define MAX_IDLE 32
 struct pooled {
 	UT_hash_handle hh; /* in the table of the pool, in order of last use, unless detached */
 	bool detached;     /* no longer found: its source has changed */
@@ -124,13 +122,8 @@ static void detach(struct pool *pool, struct pooled *p)
 
 static bool is_current(const struct pool *pool, const struct pooled *p)
 {
-	struct file_state state;
-	struct stat st;
-
-	if (datastore_stat(pool->images->datastore, image_path(p->image), &st) < 0)
-		return false;
-	file_state_from_stat(&state, &st);
-	return file_state_equal(&state, &image_file(p->image, 0)->state) &&
+	return datastore_unchanged(pool->images->datastore, image_path(p->image),
+		       &image_file(p->image, 0)->state) &&
 	       image_verify(p->image) == 0;
 }
 

@@ -215,6 +215,18 @@ int datastore_stat(const struct datastore *ds, const char *path, struct stat *st
 	return fstat(fd, st) < 0 ? -errno : 0;
 }
 
+bool datastore_unchanged(
+	const struct datastore *ds, const char *path, const struct file_state *state)
+{
+	struct file_state now;
+	struct stat st;
+
+	if (datastore_stat(ds, path, &st) < 0)
+		return false;
+	file_state_from_stat(&now, &st);
+	return file_state_equal(&now, state);
+}
+
 struct file *file_ref(struct file *file)
 {
 	__atomic_fetch_add(&file->refs, 1, __ATOMIC_RELAXED);

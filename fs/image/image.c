@@ -115,17 +115,28 @@ static bool is_later(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec > b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec > b->tv_nsec);
 }
 
+static struct timespec newest(const struct image *image, bool change)
+{
+	struct timespec time = { 0 };
+
+	for (size_t i = 0; i < image->member_count; i++) {
+		const struct file_state *state = &image->members[i].file->state;
+		const struct timespec *t = change ? &state->ctime : &state->mtime;
+
+		if (i == 0 || is_later(t, &time))
+			time = *t;
+	}
+	return time;
+}
+
 struct timespec image_mtime(const struct image *image)
 {
-	struct timespec newest = image->members[0].file->state.mtime;
+	return newest(image, false);
+}
 
-	for (size_t i = 1; i < image->member_count; i++) {
-		const struct timespec *t = &image->members[i].file->state.mtime;
-
-		if (is_later(t, &newest))
-			newest = *t;
-	}
-	return newest;
+struct timespec image_ctime(const struct image *image)
+{
+	return newest(image, true);
 }
 
 /*

@@ -77,6 +77,10 @@ int datastore_stat(const struct datastore *ds, const char *path, struct stat *st
 /* Files open in this process at most, over all images; S3 of the policy. */
 #define DATASTORE_MAX_FILES 400
 
+/* Is the file at path in that state? False too where it cannot be seen. */
+bool datastore_unchanged(
+	const struct datastore *ds, const char *path, const struct file_state *state);
+
 struct file *file_ref(struct file *file);
 void file_unref(struct file *file);
 

@@ -221,7 +221,9 @@ bool image_is_standalone(const struct image *image);
 size_t image_file_count(const struct image *image);
 const struct file *image_file(const struct image *image, size_t index);
 
-struct timespec image_mtime(const struct image *image); /* the newest of its files */
+/* The newest of its files. */
+struct timespec image_mtime(const struct image *image);
+struct timespec image_ctime(const struct image *image);
 
 /*
  * A number for the state of all files of the image: equal as long as none of them changed, and

@@ -35,4 +35,7 @@ bool name_is_extent(const char *name, size_t *stem);
  */
 bool name_is_family(const char *top, const char *name);
 
+/* directory "/" name, or name alone where directory is ""; from malloc, NULL out of memory. */
+char *path_join(const char *directory, const char *name);
+
 #endif
