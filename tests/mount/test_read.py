@@ -94,6 +94,28 @@ def test_direct_io(sample, opened, name):
             assert view[:count] == expected
 
 
+def test_replies_from_descriptors(sample, mount, tmp_path):
+    """With zero_copy plain data goes from the source's descriptor into the reply, by splice(2),
+    and the bytes are the same. Without it nothing is spliced: a copy was checked."""
+    spliced = {}
+    for options in ("zero_copy", ""):
+        views = mount(sample.datastore, *options.split())
+        trace = tmp_path / f"trace-{options}"
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-qq", "-e", "trace=splice", "-o", trace, "-p", str(views.process.pid)],
+            stderr=subprocess.DEVNULL,
+        )
+        while b"TracerPid:\t0\n" in open(f"/proc/{views.process.pid}/status", "rb").read():
+            assert tracer.poll() is None
+        for name in ALL:
+            assert contents(views / name) == contents(sample.mount / name), name
+        tracer.terminate()
+        tracer.wait()
+        spliced[options] = trace.read_text().count("splice(")
+    assert spliced["zero_copy"] > 0
+    assert spliced[""] == 0
+
+
 @pytest.mark.parametrize("name", SOME)
 def test_dd_direct(sample, tmp_path, name):
     source, target = sample.mount / name, tmp_path / "copy"
