@@ -265,6 +265,7 @@ struct flight {
 	uint64_t waiters; /* hits that fill waits for, so that all others are in it */
 	atomic_uint fills;
 	atomic_uint good, failed;
+	atomic_uint keys; /* handed out */
 };
 
 static int fill_when_all_wait(void *buffer, size_t length, void *argument)
@@ -305,6 +306,46 @@ static void run_threads(void *(*body)(void *), void *argument)
 		assert_int_equal(pthread_create(&threads[i], NULL, body, argument), 0);
 	for (size_t i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_join(threads[i], NULL), 0);
+}
+
+/* Fills of different keys: each waits until all of them are running. */
+static int fill_when_all_fill(void *buffer, size_t length, void *argument)
+{
+	struct flight *flight = argument;
+
+	memset(buffer, 0x77, length);
+	atomic_fetch_add(&flight->fills, 1);
+	for (int tries = 0; tries < 100000; tries++) {
+		if (atomic_load(&flight->fills) == THREADS)
+			return 0;
+		usleep(50);
+	}
+	return -ETIMEDOUT;
+}
+
+static void *get_alone(void *argument)
+{
+	struct flight *flight = argument;
+	struct cache_key key = key_of(atomic_fetch_add(&flight->keys, 1));
+	struct cache_entry *entry;
+
+	if (cache_get(flight->cache, &key, 5000, fill_when_all_fill, flight, &entry) < 0)
+		return NULL;
+	atomic_fetch_add(&flight->good, 1);
+	cache_put(flight->cache, entry);
+	return NULL;
+}
+
+/* Units of one image are unpacked at the same time: no lock is held while one is filled. */
+static void test_parallel_fills(void **state)
+{
+	struct flight flight = { .cache = cache_new(1 << 20) };
+
+	(void)state;
+	run_threads(get_alone, &flight);
+	assert_int_equal(flight.fills, THREADS);
+	assert_int_equal(flight.good, THREADS);
+	cache_free(flight.cache);
 }
 
 static void test_single_flight(void **state)
@@ -428,6 +469,7 @@ int main(void)
 		cmocka_unit_test(test_too_large),
 		cmocka_unit_test(test_failure),
 		cmocka_unit_test(test_drop_file),
+		cmocka_unit_test(test_parallel_fills),
 		cmocka_unit_test(test_single_flight),
 		cmocka_unit_test(test_single_flight_fails),
 		cmocka_unit_test(test_fill_uses_cache),
