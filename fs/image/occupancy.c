@@ -386,8 +386,11 @@ static uint64_t hash_page(const struct occupancy_page *page, uint64_t seed)
 
 uint64_t occupancy_hash(const struct occupancy *o)
 {
-	uint64_t hash = o->size;
+	uint8_t size[8];
+	uint64_t hash;
 
+	put_le64(size, o->size);
+	hash = XXH3_64bits(size, sizeof(size));
 	for (size_t i = 0; i < o->page_count; i++)
 		hash = hash_page(&o->pages[i], hash);
 	return hash;

@@ -24,6 +24,9 @@
 #include <zstd.h>
 #endif
 
+#define ZSTD_WINDOW_LOG 24
+_Static_assert(1u << ZSTD_WINDOW_LOG == PACKED_UNIT_MAX, "a window as large as a unit can be");
+
 struct decoders {
 	z_stream raw, wrapped;
 	bool raw_ready, wrapped_ready;
@@ -138,10 +141,13 @@ static int zstd_unpack(struct decoders *d, const uint8_t *in, size_t in_length, 
 	ZSTD_outBuffer output = { out, out_length, 0 };
 	size_t left = 0;
 
-	if (!d->zstd)
+	if (!d->zstd) {
 		d->zstd = ZSTD_createDCtx();
-	if (!d->zstd)
-		return -ENOMEM;
+		if (!d->zstd)
+			return -ENOMEM;
+		/* Memory for a window that no unit could fill is not given. */
+		ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG);
+	}
 	ZSTD_DCtx_reset(d->zstd, ZSTD_reset_session_only);
 	while (output.pos < output.size) {
 		size_t in_before = input.pos, out_before = output.pos;
