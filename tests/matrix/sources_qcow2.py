@@ -48,6 +48,8 @@ variant("qcow2-512", also=(shapes.CHECKER,))(simple("cluster_size=512", 512))
 variant("qcow2-4k")(simple("cluster_size=4k", 4 * KIB))
 variant("qcow2-1m")(simple("cluster_size=1M", shapes.MIB))
 variant("qcow2-2m", also=(shapes.WIDE, shapes.FAR))(simple("cluster_size=2M", 2 * shapes.MIB))
+for bits in (10, 11, 13, 14, 15, 17, 18, 19):  # the other sizes that there are
+    variant(f"qcow2-bits-{bits}")(simple(f"cluster_size={1 << bits}", 1 << bits))
 variant("qcow2-zero-unmapped", also=(shapes.ZEROS,))(simple("", zero_flags="-u"))
 variant("qcow2-refcount-1")(simple("refcount_bits=1"))
 variant("qcow2-refcount-64")(simple("refcount_bits=64"))
