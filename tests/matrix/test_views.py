@@ -145,7 +145,7 @@ def test_other_readers_accept_it(source, view, tmp):
 
 def accepted_by_vmdkinfo(source, view):
     done = run("vmdkinfo", view.path)
-    size = re.search(r"Media size:.*?(\d+)(?: bytes)?\)?$", done.stdout, re.MULTILINE)
+    size = re.search(r"Media size\s*:.*?(\d+)(?: bytes)?\)?$", done.stdout, re.MULTILINE)
     assert int(size[1]) == layout.disk_size(source.size), done.stdout
     assert "Monolithic sparse" in done.stdout
 
