@@ -57,6 +57,8 @@ static void front_init(void *userdata, struct fuse_conn_info *conn)
 {
 	(void)userdata;
 	conn->max_write = READ_MAX;
+	if (conn->capable & FUSE_CAP_AUTO_INVAL_DATA)
+		conn->want |= FUSE_CAP_AUTO_INVAL_DATA;
 	if (conn->capable & FUSE_CAP_SPLICE_WRITE)
 		conn->want |= FUSE_CAP_SPLICE_WRITE;
 	if (conn->capable & FUSE_CAP_SPLICE_MOVE)
@@ -103,15 +105,23 @@ static void front_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_
 	fuse_reply_none(req);
 }
 
+/*
+ * The kernel asks by the handle before it reads from its cache what was read more than TIMEOUT
+ * ago; if the sources have changed since, that read must not succeed.
+ */
 static void front_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct stat st;
-	int r = 0;
+	int r;
 
-	if (fi)
+	if (fi) {
 		st = *handle_stat(from_fh(fi));
-	else
+		/* The kernel hands it to whoever reads. */
+		r = image_verify(handle_view(from_fh(fi))->image);
+		r = r < 0 ? read_error(r) : 0;
+	} else {
 		r = catalog_getattr(front_of(req)->catalog, ino, &st);
+	}
 	if (r < 0)
 		reply_error(req, r);
 	else
@@ -144,13 +154,13 @@ static void front_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 	}
 	fi->fh = to_fh(listing);
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		listing_free(listing);
+		listing_free(front_of(req)->catalog, listing);
 }
 
 static void front_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
-	listing_free(from_fh(fi));
+	listing_free(front_of(req)->catalog, from_fh(fi));
 	reply_error(req, 0);
 }
 
@@ -262,7 +272,7 @@ static void front_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	}
 	fi->fh = to_fh(handle);
 	/* The number of a view stands for one state of its sources; so do its pages. */
-	fi->keep_cache = 1;
+	fi->keep_cache = handle_keeps_pages(handle);
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		catalog_close(front->catalog, handle);
 }
@@ -310,7 +320,7 @@ static struct fuse_buf piece_buffer(const struct piece *piece)
 	case PIECE_FILE:
 		return (struct fuse_buf) {
 			.size = piece->length,
-			.flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK,
+			.flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY,
 			.fd = piece->file->fd,
 			.pos = (off_t)piece->offset,
 		};

@@ -5,10 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Without memory an element is not added, and its hh.tbl is NULL. */
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
+#include <utlist.h>
 
 #include "catalog_private.h"
 #include "imgfs/cleanup.h"
+#include "imgfs/log.h"
 #include "imgfs/names.h"
 
 /* Directories whose names are remembered. */
@@ -24,17 +28,23 @@ struct catalog {
 	struct catalog_options options;
 	struct pool *pool;
 	struct nodes *nodes;
-	pthread_mutex_t lock; /* of folders */
+	pthread_mutex_t lock; /* of what follows */
 	struct known_folder *folders;
+	size_t files;           /* in them */
+	struct handle *handles; /* what the kernel holds; it does not always say when it ends */
+	struct listing *listings;
 };
 
 struct handle {
+	struct handle *prev, *next; /* in the catalog's list */
 	struct pooled *pooled;
 	const struct view *view;
 	struct stat st;
+	bool keeps_pages;
 };
 
 struct listing {
+	struct listing *prev, *next;
 	struct folder *folder;
 	size_t count;
 	struct listing_entry entries[];
@@ -63,6 +73,7 @@ int catalog_new(const struct image_context *images, const struct catalog_options
 static void remove_folder(struct catalog *c, struct known_folder *known)
 {
 	HASH_DEL(c->folders, known);
+	c->files -= known->folder->item_count;
 	folder_unref(known->folder);
 	free(known);
 }
@@ -73,6 +84,10 @@ void catalog_free(struct catalog *catalog)
 
 	if (!catalog)
 		return;
+	while (catalog->handles)
+		catalog_close(catalog, catalog->handles);
+	while (catalog->listings)
+		listing_free(catalog, catalog->listings);
 	HASH_ITER (hh, catalog->folders, known, next)
 		remove_folder(catalog, known);
 	nodes_free(catalog->nodes);
@@ -83,17 +98,32 @@ void catalog_free(struct catalog *catalog)
 
 /* ---- folders ---- */
 
+/* Puts it last in the order, or frees it where there is no memory for that. */
+static void add_folder(struct catalog *c, struct known_folder *known)
+{
+	const char *path = known->folder->path;
+
+	HASH_ADD_KEYPTR(hh, c->folders, path, strlen(path), known);
+	if (known->hh.tbl)
+		return;
+	c->files -= known->folder->item_count;
+	folder_unref(known->folder);
+	free(known);
+}
+
 static struct folder *known_folder(struct catalog *c, const char *path)
 {
 	struct known_folder *known;
+	struct folder *folder;
 	LOCKED(&c->lock);
 
 	HASH_FIND_STR(c->folders, path, known);
 	if (!known)
 		return NULL;
+	folder = folder_ref(known->folder);
 	HASH_DEL(c->folders, known);
-	HASH_ADD_KEYPTR(hh, c->folders, known->folder->path, strlen(known->folder->path), known);
-	return folder_ref(known->folder);
+	add_folder(c, known);
+	return folder;
 }
 
 static void remember_folder(struct catalog *c, struct folder *folder)
@@ -104,13 +134,14 @@ static void remember_folder(struct catalog *c, struct folder *folder)
 	HASH_FIND_STR(c->folders, folder->path, known);
 	if (known)
 		remove_folder(c, known);
-	else if (HASH_COUNT(c->folders) >= MAX_FOLDERS)
+	while (HASH_COUNT(c->folders) >= MAX_FOLDERS || c->files > KNOWN_MAX_FILES)
 		remove_folder(c, c->folders);
 	known = calloc(1, sizeof(*known));
 	if (!known)
 		return;
 	known->folder = folder_ref(folder);
-	HASH_ADD_KEYPTR(hh, c->folders, folder->path, strlen(folder->path), known);
+	c->files += folder->item_count;
+	add_folder(c, known);
 }
 
 static bool is_current(const struct folder *folder, const struct stat *st)
@@ -118,7 +149,24 @@ static bool is_current(const struct folder *folder, const struct stat *st)
 	struct file_state now;
 
 	file_state_from_stat(&now, st);
-	return !folder->racy && file_state_equal(&now, &folder->state);
+	return !folder->unsettled && file_state_equal(&now, &folder->state);
+}
+
+/* A directory that has become something else, or that leads out now, is gone. */
+static int directory_error(int r)
+{
+	if (r == -ELOOP || r == -EXDEV || r == -ENOTDIR)
+		return -ENOENT;
+	return r == -EBUSY ? -ESTALE : r;
+}
+
+static int stat_directory(struct catalog *c, const char *path, struct stat *st)
+{
+	int r = datastore_stat(c->images->datastore, path, st);
+
+	if (r == 0 && !S_ISDIR(st->st_mode))
+		r = -ENOTDIR;
+	return directory_error(r);
 }
 
 static int get_folder(struct catalog *c, const char *path, struct folder **folder)
@@ -126,12 +174,10 @@ static int get_folder(struct catalog *c, const char *path, struct folder **folde
 	const struct datastore *datastore = c->images->datastore;
 	struct folder *before;
 	struct stat st;
-	int r = datastore_stat(datastore, path, &st);
+	int r = stat_directory(c, path, &st);
 
 	if (r < 0)
 		return r;
-	if (!S_ISDIR(st.st_mode))
-		return -ENOTDIR;
 	before = known_folder(c, path);
 	if (before && is_current(before, &st)) {
 		*folder = before;
@@ -141,7 +187,7 @@ static int get_folder(struct catalog *c, const char *path, struct folder **folde
 	folder_unref(before);
 	if (r == 0)
 		remember_folder(c, *folder);
-	return r;
+	return directory_error(r);
 }
 
 /* ---- attributes ---- */
@@ -198,7 +244,7 @@ static int enter_directory(struct catalog *c, const char *parent, const char *na
 
 	if (!path)
 		return -ENOMEM;
-	r = datastore_stat(c->images->datastore, path, &source);
+	r = stat_directory(c, path, &source);
 	if (r < 0)
 		return r;
 	node.id = nodes_directory_id(path);
@@ -274,12 +320,10 @@ static int node_stat(struct catalog *c, const struct node *node, struct stat *st
 	int r;
 
 	if (!node->item) {
-		r = datastore_stat(c->images->datastore, node->path, &source);
-		if (r == 0 && !S_ISDIR(source.st_mode))
-			r = -ESTALE;
+		r = stat_directory(c, node->path, &source);
 		if (r == 0)
 			directory_stat(c, &source, node->id, st);
-		return r;
+		return r == -ENOENT ? -ESTALE : r;
 	}
 	r = examine(c, node->item, node->view, &facts, &view_facts);
 	if (r == -ENOENT || (r == 0 && facts.generation != node->generation))
@@ -289,11 +333,26 @@ static int node_stat(struct catalog *c, const struct node *node, struct stat *st
 	return r;
 }
 
+/* fstat(2) of what is open, after its node has been forgotten. */
+static int open_stat(struct catalog *c, uint64_t id, struct stat *st)
+{
+	struct handle *h;
+	LOCKED(&c->lock);
+
+	DL_SEARCH_SCALAR(c->handles, h, st.st_ino, id);
+	if (!h)
+		return -ESTALE;
+	*st = h->st;
+	return image_verify(pooled_image(h->pooled));
+}
+
 int catalog_getattr(struct catalog *catalog, uint64_t id, struct stat *st)
 {
 	struct node node;
 	int r = nodes_get(catalog->nodes, id, &node);
 
+	if (r == -ESTALE)
+		return open_stat(catalog, id, st);
 	if (r < 0)
 		return r;
 	r = node_stat(catalog, &node, st);
@@ -303,6 +362,17 @@ int catalog_getattr(struct catalog *catalog, uint64_t id, struct stat *st)
 
 /* ---- open ---- */
 
+static int check_use(const struct image *image)
+{
+	const struct file *file = image_in_use(image);
+
+	if (!file)
+		return 0;
+	log_limited("%s is not opened: a QEMU may be writing to %s (-o in_use=allow would open it)",
+		quote(image_path(image)).text, quote(file->path).text);
+	return -EBUSY;
+}
+
 static int open_view(struct catalog *c, const struct node *node, struct handle *h)
 {
 	struct why why;
@@ -311,17 +381,24 @@ static int open_view(struct catalog *c, const struct node *node, struct handle *
 	if (!node->item)
 		return -EISDIR;
 	r = node_stat(c, node, &h->st);
+	/* What was learned right after a change is not what a handle may stand on. */
+	if (r == 0 && age_wait(h->st.st_ctim))
+		r = node_stat(c, node, &h->st);
 	if (r < 0)
 		return r;
-	r = pool_get(c->pool, item_path(node->item), &h->pooled, &why);
+	r = pool_get_again(c->pool, item_path(node->item), &h->pooled, &why);
 	if (r < 0)
-		return r == -ENOENT ? -ESTALE : r;
+		return r;
 	if (image_generation(pooled_image(h->pooled)) != node->generation)
 		r = -ESTALE;
+	if (r == 0 && !c->options.allow_in_use)
+		r = check_use(pooled_image(h->pooled));
 	if (r == 0)
 		r = pooled_view(h->pooled, node->view, &h->view, &why);
 	if (r < 0)
 		pool_put(c->pool, h->pooled);
+	else if (age_is_old(age_at(age_clock(), h->st.st_ctim)))
+		h->keeps_pages = nodes_open_old(c->nodes, node->id);
 	return r;
 }
 
@@ -342,12 +419,18 @@ int catalog_open(struct catalog *catalog, uint64_t id, struct handle **handle)
 		free(h);
 		return r;
 	}
+	pthread_mutex_lock(&catalog->lock);
+	DL_APPEND(catalog->handles, h);
+	pthread_mutex_unlock(&catalog->lock);
 	*handle = h;
 	return 0;
 }
 
 void catalog_close(struct catalog *catalog, struct handle *handle)
 {
+	pthread_mutex_lock(&catalog->lock);
+	DL_DELETE(catalog->handles, handle);
+	pthread_mutex_unlock(&catalog->lock);
 	pool_put(catalog->pool, handle->pooled);
 	free(handle);
 }
@@ -362,25 +445,36 @@ const struct stat *handle_stat(const struct handle *handle)
 	return &handle->st;
 }
 
+bool handle_keeps_pages(const struct handle *handle)
+{
+	return handle->keeps_pages;
+}
+
 /* ---- list ---- */
 
-static void list_directories(struct listing *listing, const char *parent)
+static int list_directories(struct listing *listing, const char *parent)
 {
 	const struct folder *folder = listing->folder;
 
 	for (size_t i = 0; i < folder->directory_count; i++) {
 		autofree char *path = path_join(parent, folder->directories[i]);
 
-		if (path)
-			listing->entries[listing->count++] = (struct listing_entry) {
-				.name = folder->directories[i],
-				.directory = true,
-				.id = nodes_directory_id(path),
-			};
+		if (!path)
+			return -ENOMEM;
+		listing->entries[listing->count++] = (struct listing_entry) {
+			.name = folder->directories[i],
+			.directory = true,
+			.id = nodes_directory_id(path),
+		};
 	}
+	return 0;
 }
 
-static void list_views(struct catalog *c, struct listing *listing)
+/*
+ * An image that cannot be opened is left out, whatever the reason; but that this process has no
+ * memory says nothing of images, and whoever mirrors a directory deletes what is not listed.
+ */
+static int list_views(struct catalog *c, struct listing *listing)
 {
 	const struct folder *folder = listing->folder;
 	const struct item *last = NULL;
@@ -394,6 +488,8 @@ static void list_views(struct catalog *c, struct listing *listing)
 		if (s->item != last)
 			r = item_facts(s->item, c->pool, c->images->datastore, &facts);
 		last = s->item;
+		if (r == -ENOMEM)
+			return r;
 		if (r < 0 || !item_has_view(s->item, c->pool, s->view, &facts))
 			continue;
 		listing->entries[listing->count++] = (struct listing_entry) {
@@ -401,6 +497,7 @@ static void list_views(struct catalog *c, struct listing *listing)
 			.id = nodes_view_id(item_path(s->item), s->view, facts.generation),
 		};
 	}
+	return 0;
 }
 
 int catalog_list(struct catalog *catalog, uint64_t directory, struct listing **listing)
@@ -423,14 +520,26 @@ int catalog_list(struct catalog *catalog, uint64_t directory, struct listing **l
 		return -ENOMEM;
 	}
 	l->folder = folder;
-	list_directories(l, folder->path);
-	list_views(catalog, l);
+	r = list_directories(l, folder->path);
+	if (r == 0)
+		r = list_views(catalog, l);
+	if (r < 0) {
+		folder_unref(folder);
+		free(l);
+		return r;
+	}
+	pthread_mutex_lock(&catalog->lock);
+	DL_APPEND(catalog->listings, l);
+	pthread_mutex_unlock(&catalog->lock);
 	*listing = l;
 	return 0;
 }
 
-void listing_free(struct listing *listing)
+void listing_free(struct catalog *catalog, struct listing *listing)
 {
+	pthread_mutex_lock(&catalog->lock);
+	DL_DELETE(catalog->listings, listing);
+	pthread_mutex_unlock(&catalog->lock);
 	folder_unref(listing->folder);
 	free(listing);
 }

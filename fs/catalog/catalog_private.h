@@ -8,8 +8,26 @@
 
 #include "imgfs/catalog.h"
 
-/* Formats that there is room for beside an image. */
+/* Formats that there is room for beside an image, and how many there are. */
 #define MAX_VIEWS 16
+
+static inline size_t view_count(void)
+{
+	size_t count = 0;
+
+	while (view_formats[count])
+		count++;
+	return count;
+}
+
+/*
+ * S3 of the policy: the daemon stays below 256 MiB whatever the datastore holds. An image that is
+ * known takes about 600 bytes, a name that the kernel holds 120.
+ */
+#define FOLDER_MAX_FILES 200000u /* in one directory; beyond, it is not shown */
+#define KNOWN_MAX_FILES  50000u  /* in directories that are remembered, besides the last one */
+#define NODES_MAX_VIEWS  150000u /* that the kernel may go on using without looking them up again \
+				  */
 
 /* ---- naming.c: which names does a directory show? Pure. ---- */
 
@@ -22,13 +40,32 @@ struct naming {
 /*
  * Decides for the files of one directory, sorted by name (strcmp), from their names alone, so
  * that what an image holds never changes how another is called. directories: names of
- * subdirectories, sorted too; they take precedence.
+ * subdirectories, sorted too; they take precedence. 0 or -ENOMEM.
  */
-void naming_decide(
+int naming_decide(
 	struct naming *files, size_t count, const char *const *directories, size_t directory_count);
 
 /* The name of a view, the caller's to free. -ENAMETOOLONG: there can be none. -ENOMEM. */
 int naming_view_name(const char *file, bool whole, const char *suffix, char **name);
+
+/* ---- age.c: how long ago did a source change? ---- */
+
+struct timespec age_clock(void);
+
+/* Nanoseconds from `changed`, the newest change time of the files of an image, to `when`. */
+int64_t age_at(struct timespec when, struct timespec changed);
+
+/* Did the change end long ago, so that what is learned now stays true until the next one? */
+bool age_is_old(int64_t age);
+
+/*
+ * May what was learned when the sources had the age `then` be used again? What was learned right
+ * after a change may not, and what was learned a little later only for a little while.
+ */
+bool age_lets_keep(int64_t then, struct timespec changed);
+
+/* Waits, 20 ms at most, until the next change will have another time. False: no need to. */
+bool age_wait(struct timespec changed);
 
 /* ---- pool.c: images kept open, with their views ---- */
 
@@ -41,7 +78,13 @@ void pool_free(struct pool *pool);
 /* The image at path in its present state. Each 0 needs a pool_put(). As image_open(). */
 int pool_get(struct pool *pool, const char *path, struct pooled **pooled, struct why *why);
 void pool_put(struct pool *pool, struct pooled *pooled);
+
+/* The same of an image that was served a moment ago: -ESTALE where it is not the same any more. */
+int pool_get_again(struct pool *pool, const char *path, struct pooled **pooled, struct why *why);
 struct image *pooled_image(const struct pooled *pooled);
+
+/* The age of the last change when the image was opened; see age.c. */
+int64_t pooled_age(const struct pooled *pooled);
 
 /* Its view in view_formats[index], made at the first call. */
 int pooled_view(struct pooled *pooled, size_t index, const struct view **view, struct why *why);
@@ -97,7 +140,7 @@ struct folder {
 	atomic_uint refs;
 	char *path;
 	struct file_state state;
-	bool racy;          /* changed so recently that the next change may not show in state */
+	bool unsettled;     /* state does not tell whether it is still like that: read it again */
 	char **directories; /* sorted */
 	size_t directory_count;
 	struct item **items; /* sorted by name */
@@ -125,6 +168,7 @@ struct node {
 	struct item *item; /* NULL for a directory */
 	size_t view;
 	uint64_t generation;
+	time_t old; /* CLOCK_MONOTONIC when first opened after its last change was old, or 0 */
 };
 
 struct nodes;
@@ -135,9 +179,19 @@ void nodes_free(struct nodes *nodes);
 uint64_t nodes_directory_id(const char *path);
 uint64_t nodes_view_id(const char *item_path, size_t view, uint64_t generation);
 
-/* Takes a reference to the node, which is made if it is not there. item gets one of its own. */
+/*
+ * Takes a reference to the node, which is made if it is not there. item gets one of its own. Where
+ * there are too many, that of the view which was looked up longest ago is forgotten: whoever asks
+ * for it is told -ESTALE, and the kernel looks it up again.
+ */
 int nodes_enter(struct nodes *nodes, const struct node *node);
 void nodes_forget(struct nodes *nodes, uint64_t id, uint64_t count);
+
+/*
+ * The node is opened, and its last change is old. True: it has been for a while, so the kernel
+ * has no page of it from before.
+ */
+bool nodes_open_old(struct nodes *nodes, uint64_t id);
 
 /* A copy with references of its own; release with node_release(). -ESTALE if not known. */
 int nodes_get(struct nodes *nodes, uint64_t id, struct node *node);

@@ -53,12 +53,20 @@ static void names_sort(struct names *names)
 		qsort(names->v, names->count, sizeof(*names->v), compare_strings);
 }
 
-/* DT_DIR, DT_REG, or DT_UNKNOWN for what is not shown. */
+/* Is that how it is, and not only how it went this time? */
+static bool is_lasting(int err)
+{
+	return err == -ENOENT || err == -ENOTDIR || err == -ELOOP || err == -EXDEV ||
+	       err == -EACCES || err == -ENAMETOOLONG;
+}
+
+/* DT_DIR, DT_REG, or DT_UNKNOWN for what is not shown. -ENOMEM. */
 static int entry_type(
-	const struct datastore *datastore, const char *directory, const struct dirent *entry)
+	const struct datastore *datastore, struct folder *folder, const struct dirent *entry)
 {
 	autofree char *path = NULL;
 	struct stat st;
+	int r;
 
 	if (entry->d_type == DT_DIR || entry->d_type == DT_REG)
 		return entry->d_type;
@@ -66,19 +74,25 @@ static int entry_type(
 		return DT_UNKNOWN;
 	if (entry->d_type == DT_LNK && !datastore->follow_symlinks)
 		return DT_UNKNOWN;
-	path = path_join(directory, entry->d_name);
-	if (!path || datastore_stat(datastore, path, &st) < 0)
+	path = path_join(folder->path, entry->d_name);
+	if (!path)
+		return -ENOMEM;
+	r = datastore_stat(datastore, path, &st);
+	if (r < 0) {
+		folder->unsettled = folder->unsettled || !is_lasting(r);
 		return DT_UNKNOWN;
+	}
 	return S_ISDIR(st.st_mode) ? DT_DIR : S_ISREG(st.st_mode) ? DT_REG : DT_UNKNOWN;
 }
 
-static int read_names(const struct datastore *datastore, const char *path, DIR *stream,
+static int read_names(const struct datastore *datastore, struct folder *folder, DIR *stream,
 	struct names *files, struct names *directories)
 {
 	const struct dirent *entry;
-	int r = 0;
 
 	for (;;) {
+		int r;
+
 		errno = 0;
 		entry = readdir(stream);
 		if (!entry && errno != 0)
@@ -87,16 +101,18 @@ static int read_names(const struct datastore *datastore, const char *path, DIR *
 			break;
 		if (entry->d_name[0] == '.')
 			continue;
-		switch (entry_type(datastore, path, entry)) {
-		case DT_DIR:
+		r = entry_type(datastore, folder, entry);
+		if (r == DT_DIR)
 			r = names_add(directories, entry->d_name);
-			break;
-		case DT_REG:
+		else if (r == DT_REG)
 			r = names_add(files, entry->d_name);
-			break;
-		}
 		if (r < 0)
 			return r;
+		if (files->count + directories->count > FOLDER_MAX_FILES) {
+			log_limited("the directory %s is not shown: it has more than %u files",
+				quote(*folder->path ? folder->path : ".").text, FOLDER_MAX_FILES);
+			return -EFBIG;
+		}
 	}
 	names_sort(files);
 	names_sort(directories);
@@ -113,19 +129,31 @@ static bool is_racy(const struct stat *st)
 	       RACY_NANOSECONDS;
 }
 
+/* A name that something follows. */
+struct stretch {
+	const char *name;
+	size_t length;
+};
+
 static int compare_item(const void *key, const void *element)
 {
-	return strcmp(key, item_name(*(struct item *const *)element));
+	const struct stretch *wanted = key;
+	const char *name = item_name(*(struct item *const *)element);
+	int r = strncmp(wanted->name, name, wanted->length);
+
+	return r != 0 ? r : name[wanted->length] == '\0' ? 0 : -1;
 }
 
-static struct item *find_item(const struct folder *folder, const char *name)
+/* The item whose name is the first `length` bytes of name. */
+static struct item *find_item(const struct folder *folder, const char *name, size_t length)
 {
+	struct stretch wanted = { name, length };
 	struct item **found;
 
 	if (!folder || folder->item_count == 0)
 		return NULL;
 	found = bsearch(
-		name, folder->items, folder->item_count, sizeof(*folder->items), compare_item);
+		&wanted, folder->items, folder->item_count, sizeof(*folder->items), compare_item);
 	return found ? *found : NULL;
 }
 
@@ -142,15 +170,6 @@ static int add_shown(struct folder *folder, struct item *item, bool whole, size_
 	}
 	folder->shown[folder->shown_count++] = (struct shown) { name, item, view };
 	return 0;
-}
-
-static size_t view_count(void)
-{
-	size_t count = 0;
-
-	while (view_formats[count])
-		count++;
-	return count;
 }
 
 /* By name; where two have one name, the source file of just that name first. */
@@ -201,7 +220,7 @@ static int show_names(struct folder *folder, const struct naming *naming, size_t
 
 		if (naming[i].hidden)
 			continue;
-		item = find_item(before, naming[i].file);
+		item = find_item(before, naming[i].file, strlen(naming[i].file));
 		item = item ? item_ref(item) : item_new(folder->path, naming[i].file);
 		if (!item)
 			return -ENOMEM;
@@ -222,13 +241,16 @@ static int decide_names(
 	struct folder *folder, const struct names *files, const struct folder *before)
 {
 	autofree struct naming *naming = calloc(files->count + 1, sizeof(*naming));
+	int r;
 
 	if (!naming)
 		return -ENOMEM;
 	for (size_t i = 0; i < files->count; i++)
 		naming[i].file = files->v[i];
-	naming_decide(naming, files->count, (const char *const *)folder->directories,
+	r = naming_decide(naming, files->count, (const char *const *)folder->directories,
 		folder->directory_count);
+	if (r < 0)
+		return r;
 	return show_names(folder, naming, files->count, before);
 }
 
@@ -252,10 +274,10 @@ static int fill_folder(
 	r = fstat(fd, &st) < 0 ? -errno : 0;
 	if (r == 0) {
 		file_state_from_stat(&folder->state, &st);
-		folder->racy = is_racy(&st);
+		folder->unsettled = is_racy(&st);
 	}
 	if (r == 0)
-		r = read_names(datastore, folder->path, stream, &files, &directories);
+		r = read_names(datastore, folder, stream, &files, &directories);
 	closedir(stream);
 	folder->directories = directories.v;
 	folder->directory_count = directories.count;
@@ -325,15 +347,14 @@ static bool find_whole_name(
 {
 	const char *suffix = name_suffix(name);
 	size_t stem = (size_t)(suffix - name) - (*suffix != '\0');
-	autofree char *file = strndup(name, stem);
 
 	for (size_t i = 0; view_formats[i]; i++) {
 		*view = i;
 		*item = NULL;
-		if (strcmp(suffix, view_formats[i]->suffix) == 0 && file)
-			*item = find_item(folder, file);
+		if (strcmp(suffix, view_formats[i]->suffix) == 0)
+			*item = find_item(folder, name, stem);
 		if (!*item && name_has_suffix(name, view_formats[i]->suffix))
-			*item = find_item(folder, name);
+			*item = find_item(folder, name, strlen(name));
 		if (*item)
 			return true;
 	}

@@ -37,20 +37,21 @@ struct item {
 	pthread_mutex_t lock; /* of all that follows */
 	enum status status;
 	struct file_state state; /* of the file itself, when status was found */
+	int64_t age;             /* of its last change, then */
 	struct facts facts;
-	struct source *sources;
+	struct source *sources; /* but the file itself */
 	size_t source_count;
+	time_t refused; /* CLOCK_MONOTONIC */
+	char *reason;   /* of the last refusal that was logged */
 	struct {
 		int error; /* 0 known, 1 not known yet, else -errno */
 		struct view_facts facts;
-	} views[MAX_VIEWS];
-	time_t refused; /* CLOCK_MONOTONIC */
-	char *reason;   /* of the last refusal that was logged */
+	} views[]; /* as many as there are formats */
 };
 
 struct item *item_new(const char *directory, const char *name)
 {
-	struct item *item = calloc(1, sizeof(*item));
+	struct item *item = calloc(1, sizeof(*item) + view_count() * sizeof(item->views[0]));
 
 	if (!item)
 		return NULL;
@@ -116,24 +117,30 @@ static bool is_current(
 {
 	if (item->status == STATUS_UNKNOWN || !file_state_equal(now, &item->state))
 		return false;
+	if (item->status == STATUS_NO_IMAGE)
+		return age_lets_keep(item->age, item->state.ctime);
 	if (item->status == STATUS_REFUSED)
 		return monotonic_seconds() - item->refused < REFUSAL_SECONDS;
-	/* The first source is the file itself. */
-	for (size_t i = 1; i < item->source_count; i++) {
+	if (!age_lets_keep(item->age, item->facts.ctime))
+		return false;
+	for (size_t i = 0; i < item->source_count; i++) {
 		if (!datastore_unchanged(datastore, item->sources[i].path, &item->sources[i].state))
 			return false;
 	}
 	return true;
 }
 
+/* Most images are one file, and need nothing. */
 static int remember_sources(struct item *item, const struct image *image)
 {
 	size_t count = image_file_count(image);
 
-	item->sources = calloc(count, sizeof(*item->sources));
+	if (count == 1)
+		return 0;
+	item->sources = calloc(count - 1, sizeof(*item->sources));
 	if (!item->sources)
 		return -ENOMEM;
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 1; i < count; i++) {
 		struct source *source = &item->sources[item->source_count];
 		const struct file *file = image_file(image, i);
 
@@ -161,7 +168,7 @@ static void learn(struct item *item, const struct image *image)
 	};
 	for (size_t i = 0; i < image_file_count(image); i++)
 		item->facts.mode &= image_file(image, i)->mode;
-	for (size_t i = 0; i < MAX_VIEWS; i++)
+	for (size_t i = 0; view_formats[i]; i++)
 		item->views[i].error = 1;
 	item->state = first->state;
 	item->status = STATUS_SERVED;
@@ -188,6 +195,7 @@ static void refuse(struct item *item, const struct file_state *state, const char
 /* Opens the image to see what it is. */
 static int examine(struct item *item, struct pool *pool, const struct file_state *state)
 {
+	struct timespec start = age_clock();
 	struct pooled *pooled;
 	struct why why = { "" };
 	int r;
@@ -198,12 +206,14 @@ static int examine(struct item *item, struct pool *pool, const struct file_state
 		r = remember_sources(item, pooled_image(pooled));
 		if (r == 0)
 			learn(item, pooled_image(pooled));
+		item->age = pooled_age(pooled);
 		pool_put(pool, pooled);
 		return r;
 	}
 	if (r == -ENOMEDIUM) {
 		item->status = STATUS_NO_IMAGE;
 		item->state = *state;
+		item->age = age_at(start, state->ctime);
 	} else if (r == -EMFILE || r == -ENFILE || r == -ENOMEM) {
 		log_limited("%s cannot be opened now: %s", quote(item->path).text, why.text);
 		return r; /* nothing about the image */
@@ -242,7 +252,7 @@ static int measure(struct item *item, struct pool *pool, size_t index)
 	const struct view *view;
 	struct pooled *pooled;
 	struct why why = { "" };
-	int r = pool_get(pool, item->path, &pooled, &why);
+	int r = pool_get_again(pool, item->path, &pooled, &why);
 
 	if (r < 0)
 		return r;

@@ -67,17 +67,21 @@ int naming_view_name(const char *file, bool whole, const char *suffix, char **na
 	return 0;
 }
 
-static bool meets_directory(
-	const char *file, const char *const *directories, size_t directory_count)
+/* Does a directory have the name of one of the views? */
+static int meets_directory(
+	const char *file, const char *const *directories, size_t directory_count, bool *meets)
 {
+	*meets = false;
 	for (const struct view_format *const *v = view_formats; *v; v++) {
 		autofree char *name = NULL;
+		int r = naming_view_name(file, false, (*v)->suffix, &name);
 
-		if (naming_view_name(file, false, (*v)->suffix, &name) == 0 &&
-			has_directory(directories, directory_count, name))
-			return true;
+		if (r == -ENOMEM)
+			return r;
+		if (r == 0 && has_directory(directories, directory_count, name))
+			*meets = true;
 	}
-	return false;
+	return 0;
 }
 
 static int compare_stem(const void *a, const void *b)
@@ -102,20 +106,24 @@ static void part_equal_stems(struct naming **by_stem, size_t count)
 	}
 }
 
-void naming_decide(
+int naming_decide(
 	struct naming *files, size_t count, const char *const *directories, size_t directory_count)
 {
 	autofree struct naming **by_stem = calloc(count + 1, sizeof(struct naming *));
 	size_t visible = 0;
 
+	if (!by_stem)
+		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
 		struct naming *n = &files[i];
+		int r = meets_directory(n->file, directories, directory_count, &n->whole);
 
+		if (r < 0)
+			return r;
 		n->hidden = n->file[0] == '.' || is_part_of_descriptor(files, count, n->file);
-		n->whole = !by_stem || meets_directory(n->file, directories, directory_count);
-		if (!n->hidden && by_stem)
+		if (!n->hidden)
 			by_stem[visible++] = n;
 	}
-	if (by_stem)
-		part_equal_stems(by_stem, visible);
+	part_equal_stems(by_stem, visible);
+	return 0;
 }

@@ -2,13 +2,19 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <xxhash.h>
 
+/* Without memory an element is not added, and its hh.tbl is NULL. */
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "catalog_private.h"
 #include "imgfs/cleanup.h"
+
+/* For so long after the first open of an old state, opens still drop the kernel's pages. */
+#define FLUSH_SECONDS 2
 
 struct entry {
 	UT_hash_handle hh;
@@ -18,7 +24,8 @@ struct entry {
 
 struct nodes {
 	pthread_mutex_t lock;
-	struct entry *table;
+	struct entry *table; /* in order of the last lookup, but for directories */
+	size_t views;
 };
 
 struct nodes *nodes_new(void)
@@ -91,26 +98,70 @@ static int node_copy(struct node *to, const struct node *from)
 	return 0;
 }
 
+/* Puts it last in the order. Without memory it is freed. */
+static int add_entry(struct nodes *nodes, struct entry *e)
+{
+	HASH_ADD(hh, nodes->table, node.id, sizeof(e->node.id), e);
+	if (!e->hh.tbl) {
+		entry_free(e);
+		return -ENOMEM;
+	}
+	nodes->views += e->node.item != NULL;
+	return 0;
+}
+
+static void take_entry(struct nodes *nodes, struct entry *e)
+{
+	HASH_DEL(nodes->table, e);
+	nodes->views -= e->node.item != NULL;
+}
+
+/* Directories stay: what is open beneath one could not be found again without it. */
+static void forget_oldest_view(struct nodes *nodes)
+{
+	struct entry *e;
+
+	while ((e = nodes->table) != NULL) {
+		take_entry(nodes, e);
+		if (e->node.item) {
+			entry_free(e);
+			return;
+		}
+		add_entry(nodes, e);
+	}
+}
+
+static int make_entry(struct nodes *nodes, const struct node *node)
+{
+	struct entry *e = calloc(1, sizeof(*e));
+
+	if (!e || node_copy(&e->node, node) < 0) {
+		free(e);
+		return -ENOMEM;
+	}
+	e->lookups = 1;
+	if (node->item && nodes->views >= NODES_MAX_VIEWS)
+		forget_oldest_view(nodes);
+	return add_entry(nodes, e);
+}
+
 int nodes_enter(struct nodes *nodes, const struct node *node)
 {
 	struct entry *e;
 	LOCKED(&nodes->lock);
 
 	HASH_FIND(hh, nodes->table, &node->id, sizeof(node->id), e);
-	if (!e) {
-		e = calloc(1, sizeof(*e));
-		if (!e || node_copy(&e->node, node) < 0) {
-			free(e);
-			return -ENOMEM;
-		}
-		HASH_ADD(hh, nodes->table, node.id, sizeof(e->node.id), e);
-	} else if (node->item && e->node.item != node->item) {
-		/* The folder was read anew and has another item for the same file. */
-		item_unref(e->node.item);
-		e->node.item = item_ref(node->item);
-	}
+	if (!e)
+		return make_entry(nodes, node);
 	e->lookups++;
-	return 0;
+	if (!node->item)
+		return 0;
+	/* The folder may have been read anew and have another item for the same file. */
+	item_ref(node->item);
+	item_unref(e->node.item);
+	e->node.item = node->item;
+	take_entry(nodes, e);
+	return add_entry(nodes, e);
 }
 
 void nodes_forget(struct nodes *nodes, uint64_t id, uint64_t count)
@@ -125,8 +176,23 @@ void nodes_forget(struct nodes *nodes, uint64_t id, uint64_t count)
 		e->lookups -= count;
 		return;
 	}
-	HASH_DEL(nodes->table, e);
+	take_entry(nodes, e);
 	entry_free(e);
+}
+
+bool nodes_open_old(struct nodes *nodes, uint64_t id)
+{
+	struct timespec now;
+	struct entry *e;
+	LOCKED(&nodes->lock);
+
+	HASH_FIND(hh, nodes->table, &id, sizeof(id), e);
+	if (!e)
+		return false;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (e->node.old == 0)
+		e->node.old = now.tv_sec;
+	return now.tv_sec - e->node.old >= FLUSH_SECONDS;
 }
 
 int nodes_get(struct nodes *nodes, uint64_t id, struct node *node)

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Without memory an element is not added, and its hh.tbl is NULL. */
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include "catalog_private.h"
@@ -12,9 +14,10 @@
 #define MAX_IDLE 32
 struct pooled {
 	UT_hash_handle hh; /* in the table of the pool, in order of last use, unless detached */
-	bool detached;     /* no longer found: its source has changed */
+	bool detached;     /* not found: its source has changed, or memory was short */
 	unsigned users;    /* under the pool's lock */
 	struct image *image;
+	int64_t age;          /* of the last change of its sources when it was opened */
 	pthread_mutex_t lock; /* of views */
 	struct view *views[MAX_VIEWS];
 };
@@ -63,18 +66,29 @@ static struct pooled *take_idle(struct pool *pool, unsigned keep)
 	return NULL;
 }
 
+static bool drop_one(struct pool *pool, unsigned keep)
+{
+	struct pooled *p;
+
+	pthread_mutex_lock(&pool->lock);
+	p = take_idle(pool, keep);
+	pthread_mutex_unlock(&pool->lock);
+	if (p)
+		pooled_free(p);
+	return p != NULL;
+}
+
 static void drop_idle(struct pool *pool, unsigned keep)
 {
-	for (;;) {
-		struct pooled *p;
+	while (drop_one(pool, keep))
+		;
+}
 
-		pthread_mutex_lock(&pool->lock);
-		p = take_idle(pool, keep);
-		pthread_mutex_unlock(&pool->lock);
-		if (!p)
-			return;
-		pooled_free(p);
-	}
+/* Half of the memory that maps may take is for the images in use. */
+static void drop_large(struct pool *pool)
+{
+	while (occupancy_total_memory() > OCCUPANCY_TOTAL_MEMORY / 2 && drop_one(pool, 0))
+		;
 }
 
 void pool_free(struct pool *pool)
@@ -91,6 +105,8 @@ static void add_to_table(struct pool *pool, struct pooled *p)
 	const char *path = image_path(p->image);
 
 	HASH_ADD_KEYPTR(hh, pool->table, path, strlen(path), p);
+	if (!p->hh.tbl)
+		p->detached = true;
 }
 
 /* The entry of the path, with one more user and last in the order; NULL for none. */
@@ -120,9 +136,15 @@ static void detach(struct pool *pool, struct pooled *p)
 	}
 }
 
+static bool may_be_kept(const struct pooled *p)
+{
+	return age_lets_keep(p->age, image_ctime(p->image));
+}
+
 static bool is_current(const struct pool *pool, const struct pooled *p)
 {
-	return datastore_unchanged(pool->images->datastore, image_path(p->image),
+	return may_be_kept(p) &&
+	       datastore_unchanged(pool->images->datastore, image_path(p->image),
 		       &image_file(p->image, 0)->state) &&
 	       image_verify(p->image) == 0;
 }
@@ -138,7 +160,7 @@ static struct pooled *insert(struct pool *pool, struct pooled *fresh)
 		add_to_table(pool, fresh);
 		return fresh;
 	}
-	if (image_generation(p->image) != image_generation(fresh->image)) {
+	if (image_generation(p->image) != image_generation(fresh->image) || !may_be_kept(p)) {
 		fresh->detached = true;
 		return fresh;
 	}
@@ -150,6 +172,7 @@ static struct pooled *insert(struct pool *pool, struct pooled *fresh)
 static int open_pooled(struct pool *pool, const char *path, struct pooled **pooled, struct why *why)
 {
 	struct pooled *p = calloc(1, sizeof(*p));
+	struct timespec start = age_clock();
 	int r;
 
 	if (!p)
@@ -157,14 +180,15 @@ static int open_pooled(struct pool *pool, const char *path, struct pooled **pool
 	p->users = 1;
 	pthread_mutex_init(&p->lock, NULL);
 	r = image_open(pool->images, path, &p->image, why);
-	if (r == -EMFILE) {
-		drop_idle(pool, 0);
+	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM) {
+		drop_idle(pool, 0); /* idle images hold what is lacking */
 		r = image_open(pool->images, path, &p->image, why);
 	}
 	if (r < 0) {
 		pooled_free(p);
 		return r;
 	}
+	p->age = age_at(start, image_ctime(p->image));
 	*pooled = insert(pool, p);
 	if (*pooled != p)
 		pooled_free(p);
@@ -186,6 +210,23 @@ int pool_get(struct pool *pool, const char *path, struct pooled **pooled, struct
 	return open_pooled(pool, path, pooled, why);
 }
 
+int pool_get_again(struct pool *pool, const char *path, struct pooled **pooled, struct why *why)
+{
+	int r = pool_get(pool, path, pooled, why);
+
+	switch (r) {
+	case 0:
+	case -ENOMEM:
+	case -EMFILE:
+	case -ENFILE:
+	case -EIO:
+	case -EACCES:
+		return r;
+	default:
+		return -ESTALE;
+	}
+}
+
 /* One user less. True: it is in no table, so whoever was last frees it. */
 static bool drop_user(struct pool *pool, struct pooled *p)
 {
@@ -204,11 +245,17 @@ void pool_put(struct pool *pool, struct pooled *pooled)
 		pooled_free(pooled);
 	else
 		drop_idle(pool, MAX_IDLE);
+	drop_large(pool);
 }
 
 struct image *pooled_image(const struct pooled *pooled)
 {
 	return pooled->image;
+}
+
+int64_t pooled_age(const struct pooled *pooled)
+{
+	return pooled->age;
 }
 
 int pooled_view(struct pooled *pooled, size_t index, const struct view **view, struct why *why)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An open source file: exact reads, "has it changed?", and where it holds data. */
+/* An open source file: exact reads, "has it changed?", "is it in use?", and where it holds data. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
@@ -42,6 +43,28 @@ int file_verify(const struct file *file)
 	return file_state_equal(&now, &file->state) ? 0 : -ESTALE;
 }
 
+/* QEMU's file-posix driver: RAW_LOCK_PERM_BASE plus the number of the permission. */
+#define QEMU_LOCK_WRITE  101
+#define QEMU_LOCK_RESIZE 103
+
+/* Would a write lock meet somebody's lock? Any will do: QEMU takes shared ones. */
+static bool is_locked(const struct file *file, off_t byte)
+{
+	struct flock lock = {
+		.l_type = F_WRLCK,
+		.l_whence = SEEK_SET,
+		.l_start = byte,
+		.l_len = 1,
+	};
+
+	return fcntl(file->fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+bool file_in_use(const struct file *file)
+{
+	return is_locked(file, QEMU_LOCK_WRITE) || is_locked(file, QEMU_LOCK_RESIZE);
+}
+
 /* What SEEK_DATA and SEEK_HOLE say. A file system without them has no holes. */
 static int next_sought(const struct file *file, uint64_t offset, uint64_t *start, uint64_t *end)
 {
@@ -65,8 +88,11 @@ static int next_sought(const struct file *file, uint64_t offset, uint64_t *start
 	return 0;
 }
 
-/* The next allocated extent, written or not, that begins before limit; false: none known. */
-static bool next_allocated(
+/*
+ * The next allocated extent, written or not, that begins before limit. 1 found, 0 none, or
+ * -errno. A file system that has no such map knows of none.
+ */
+static int next_allocated(
 	const struct file *file, uint64_t offset, uint64_t limit, uint64_t *start, uint64_t *end)
 {
 	union {
@@ -81,8 +107,10 @@ static bool next_allocated(
 	};
 	const struct fiemap_extent *extent = &query.map.fm_extents[0];
 
-	if (ioctl(file->fd, FS_IOC_FIEMAP, &query) < 0 || query.map.fm_mapped_extents != 1)
-		return false;
+	if (ioctl(file->fd, FS_IOC_FIEMAP, &query) < 0)
+		return errno == EOPNOTSUPP || errno == ENOTTY || errno == EINVAL ? 0 : -errno;
+	if (query.map.fm_mapped_extents != 1)
+		return 0;
 	*start = max_u64(extent->fe_logical, offset);
 	*end = min_u64(extent->fe_logical + extent->fe_length, file->state.size);
 	return *start<limit && * end> * start;
@@ -90,7 +118,7 @@ static bool next_allocated(
 
 int file_next_data(const struct file *file, uint64_t offset, uint64_t *start, uint64_t *end)
 {
-	uint64_t allocated_start, allocated_end;
+	uint64_t allocated_start = 0, allocated_end = 0;
 	int r;
 
 	if (offset >= file->state.size) {
@@ -100,9 +128,10 @@ int file_next_data(const struct file *file, uint64_t offset, uint64_t *start, ui
 	r = next_sought(file, offset, start, end);
 	if (r < 0 || *start == offset)
 		return r;
-	if (next_allocated(file, offset, *start, &allocated_start, &allocated_end)) {
+	r = next_allocated(file, offset, *start, &allocated_start, &allocated_end);
+	if (r == 1) {
 		*start = allocated_start;
 		*end = allocated_end;
 	}
-	return 0;
+	return r < 0 ? r : 0;
 }

@@ -51,8 +51,16 @@ struct cache {
 	struct cache_file *files;
 	struct cache_entry *newest, *oldest;
 	size_t budget;
+	size_t entries, entries_max;
 	struct cache_stats stats;
 };
+
+/*
+ * The budget is one of bytes that are cached. An entry takes some 300 bytes besides, which counts
+ * where the clusters of an image are of 512: so there are not more entries than this makes.
+ */
+#define BYTES_PER_ENTRY 1024
+#define ENTRIES_MIN     64
 
 struct cache *cache_new(size_t budget)
 {
@@ -63,6 +71,7 @@ struct cache *cache_new(size_t budget)
 	pthread_mutex_init(&cache->lock, NULL);
 	pthread_cond_init(&cache->filled, NULL);
 	cache->budget = budget;
+	cache->entries_max = budget / BYTES_PER_ENTRY + ENTRIES_MIN;
 	return cache;
 }
 
@@ -127,6 +136,7 @@ static bool table_add(struct cache *cache, struct cache_entry *e)
 		e->next->previous = e;
 	file->entries = e;
 	cache->stats.bytes += e->length;
+	cache->entries++;
 	return true;
 }
 
@@ -138,6 +148,7 @@ static void table_remove(struct cache *cache, struct cache_entry *e)
 		e->next->previous = e->previous;
 	free_if_empty(cache, e->file);
 	cache->stats.bytes -= e->length;
+	cache->entries--;
 }
 
 static void entry_free(struct cache_entry *e)
@@ -158,7 +169,7 @@ static void drop_oldest(struct cache *cache)
 /* Makes room until at most `keep` bytes are held, as far as entries are unused. */
 static void shrink(struct cache *cache, size_t keep)
 {
-	while (cache->oldest && cache->stats.bytes > keep)
+	while (cache->oldest && (cache->stats.bytes > keep || cache->entries > cache->entries_max))
 		drop_oldest(cache);
 }
 

@@ -19,6 +19,7 @@ static void image_destroy(struct image *image)
 	}
 	free(image->members);
 	occupancy_free(image->occupancy);
+	free(image->no_occupancy);
 	pthread_mutex_destroy(&image->occupancy_lock);
 	free(image->path);
 	free(image);
@@ -174,4 +175,13 @@ int image_verify(const struct image *image)
 			return r;
 	}
 	return 0;
+}
+
+const struct file *image_in_use(const struct image *image)
+{
+	for (size_t i = 0; i < image->member_count; i++) {
+		if (file_in_use(image->members[i].file))
+			return image->members[i].file;
+	}
+	return NULL;
 }

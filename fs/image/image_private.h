@@ -30,6 +30,7 @@ struct image {
 
 	pthread_mutex_t occupancy_lock;
 	struct occupancy *occupancy; /* made at its first use; under the lock until then */
+	char *no_occupancy;          /* or why there is none */
 };
 
 static inline struct cache *image_cache(const struct image *image)

@@ -51,13 +51,30 @@ static bool place_ok(const struct extent *e)
 	}
 }
 
+/* Entries that a format looks at in one call at most: a page of its tables. */
+#define ENTRIES_MAX 2048u
+
+/* So many entries are looked at in the time that a call takes by itself. */
+#define ENTRIES_PER_CALL 16u
+
+/* A file without tables is asked by system calls. */
+#define PLAIN_WORK 16u
+
+static uint64_t work_of(const struct layer *layer, const struct extent *e)
+{
+	if (layer->unit == 0)
+		return PLAIN_WORK;
+	return 1 + min_u64((e->end - e->start) / layer->unit, ENTRIES_MAX) / ENTRIES_PER_CALL;
+}
+
 static int map_layer(const struct layer *layer, uint64_t offset, uint64_t length,
-	enum map_detail detail, struct extent *e)
+	enum map_detail detail, struct extent *e, uint64_t *work)
 {
 	int r = layer->format->map(layer, offset, length, detail, e);
 
 	if (r < 0)
 		return r;
+	*work += work_of(layer, e);
 	if (e->start > offset || e->end <= offset) {
 		log_error("%s: its %s map of %llu is wrong", quote(layer->file->path).text,
 			layer->format->name, (unsigned long long)offset);
@@ -75,14 +92,14 @@ static int map_layer(const struct layer *layer, uint64_t offset, uint64_t length
 
 /* The extent of the first layer that has something at offset. */
 static int map_chain(const struct image *image, uint64_t offset, uint64_t end,
-	enum map_detail detail, struct extent *e)
+	enum map_detail detail, struct extent *e, uint64_t *work)
 {
 	for (const struct layer *layer = &image->layers[0]; layer; layer = layer->parent) {
 		int r;
 
 		if (offset >= layer->size)
 			break;
-		r = map_layer(layer, offset, min_u64(end, layer->size) - offset, detail, e);
+		r = map_layer(layer, offset, min_u64(end, layer->size) - offset, detail, e, work);
 		if (r < 0 || e->kind != EXTENT_BACKING)
 			return r;
 		end = e->end;
@@ -106,20 +123,28 @@ static bool merge(struct extent *e, const struct extent *next, enum map_detail d
 	return true;
 }
 
-int image_map(const struct image *image, uint64_t offset, uint64_t length, enum map_detail detail,
-	struct extent *extent)
+int image_map_work(const struct image *image, uint64_t offset, uint64_t length,
+	enum map_detail detail, struct extent *extent, uint64_t *work)
 {
 	uint64_t end = offset + length;
 	struct extent next;
-	int r = map_chain(image, offset, end, detail, extent);
+	int r = map_chain(image, offset, end, detail, extent, work);
 
 	if (r < 0)
 		return r;
 	for (int merges = 0; extent->end < end && merges < MERGE_MAX; merges++) {
-		if (map_chain(image, extent->end, end, detail, &next) < 0)
+		if (map_chain(image, extent->end, end, detail, &next, work) < 0)
 			break; /* the next call meets the error again, at its own offset */
 		if (!merge(extent, &next, detail))
 			break;
 	}
 	return 0;
+}
+
+int image_map(const struct image *image, uint64_t offset, uint64_t length, enum map_detail detail,
+	struct extent *extent)
+{
+	uint64_t work = 0;
+
+	return image_map_work(image, offset, length, detail, extent, &work);
 }

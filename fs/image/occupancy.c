@@ -2,6 +2,7 @@
 #include "imgfs/occupancy.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,32 @@ struct occupancy *occupancy_new(uint64_t size)
 	return o;
 }
 
+/* Of all bitmaps that there are. */
+static atomic_size_t total_memory;
+
+static int charge(struct occupancy *o, size_t bytes)
+{
+	if (o->memory + bytes > OCCUPANCY_MAX_MEMORY)
+		return -EFBIG;
+	if (atomic_fetch_add(&total_memory, bytes) + bytes > OCCUPANCY_TOTAL_MEMORY) {
+		atomic_fetch_sub(&total_memory, bytes);
+		return -ENOMEM;
+	}
+	o->memory += bytes;
+	return 0;
+}
+
+static void discharge(struct occupancy *o, size_t bytes)
+{
+	o->memory -= bytes;
+	atomic_fetch_sub(&total_memory, bytes);
+}
+
+size_t occupancy_total_memory(void)
+{
+	return atomic_load(&total_memory);
+}
+
 void occupancy_free(struct occupancy *o)
 {
 	if (!o)
@@ -47,15 +74,8 @@ void occupancy_free(struct occupancy *o)
 	for (size_t i = 0; i < o->page_count; i++)
 		free(o->pages[i].bits);
 	free(o->pages);
+	discharge(o, o->memory);
 	free(o);
-}
-
-static int charge(struct occupancy *o, size_t bytes)
-{
-	if (o->memory + bytes > OCCUPANCY_MAX_MEMORY)
-		return -EFBIG;
-	o->memory += bytes;
-	return 0;
 }
 
 static int add_page(struct occupancy *o, uint64_t number)
@@ -107,7 +127,7 @@ static void seal_page(struct occupancy *o)
 		return;
 	free(page->bits);
 	page->bits = NULL;
-	o->memory -= PAGE_BYTES;
+	discharge(o, PAGE_BYTES);
 }
 
 static int add_to_page(struct occupancy *o, uint64_t number, uint64_t first, uint64_t last)
@@ -182,43 +202,56 @@ void occupancy_finish(struct occupancy *o)
 static int build(const struct image *image, struct occupancy *o, struct why *why)
 {
 	uint64_t size = image_size(image);
+	uint64_t work = 0;
 	struct extent e;
 
 	for (uint64_t at = 0; at < size; at = e.end) {
-		int r = image_map(image, at, size - at, MAP_KIND, &e);
+		int r = image_map_work(image, at, size - at, MAP_KIND, &e, &work);
 
 		if (r < 0)
 			return why_set(why, r, "its tables cannot be read: %s", strerror(-r));
+		if (work > MAP_WORK_MAX)
+			return why_set(why, -EFBIG, "its tables take too long to go through");
 		if (e.kind == EXTENT_ZERO)
 			continue;
 		r = occupancy_add(o, e.start, e.end);
 		if (r < 0)
-			return why_set(
-				why, r, r == -EFBIG ? "its map is too scattered" : "out of memory");
+			return why_set(why, r,
+				r == -EFBIG ? "its map is too scattered"
+					    : "the maps of the open images take too much memory");
 	}
 	occupancy_finish(o);
 	return 0;
 }
 
+/* Derives it. That there can be none follows from the image, and is remembered like the map. */
+static int derive(struct image *image, struct why *why)
+{
+	struct occupancy *o = occupancy_new(image_size(image));
+	struct why reason = { "out of memory" };
+	int r = o ? build(image, o, &reason) : -ENOMEM;
+
+	if (r == 0) {
+		image->occupancy = o;
+		return 0;
+	}
+	occupancy_free(o);
+	if (r == -EFBIG)
+		image->no_occupancy = strdup(reason.text);
+	return why_set(why, r, "%s", reason.text);
+}
+
 int image_occupancy(struct image *image, const struct occupancy **occupancy, struct why *why)
 {
 	LOCKED(&image->occupancy_lock);
-	struct occupancy *o = image->occupancy;
-	int r;
+	int r = 0;
 
-	if (!o) {
-		o = occupancy_new(image_size(image));
-		if (!o)
-			return why_set(why, -ENOMEM, "out of memory");
-		r = build(image, o, why);
-		if (r < 0) {
-			occupancy_free(o);
-			return r;
-		}
-		image->occupancy = o;
-	}
-	*occupancy = o;
-	return 0;
+	if (image->no_occupancy)
+		return why_set(why, -EFBIG, "%s", image->no_occupancy);
+	if (!image->occupancy)
+		r = derive(image, why);
+	*occupancy = image->occupancy;
+	return r;
 }
 
 /* ---- questions ---- */

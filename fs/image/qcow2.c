@@ -128,9 +128,12 @@ static int read_header(
 {
 	uint8_t fixed[V2_HEADER_BYTES];
 	uint32_t version;
+	int r = file_read(layer->file, fixed, sizeof(fixed), 0);
 
-	if (file_read(layer->file, fixed, sizeof(fixed), 0) < 0)
+	if (r == -ERANGE)
 		return why_set(why, -EINVAL, "its header is cut short");
+	if (r < 0)
+		return why_set(why, r, "its header cannot be read");
 	version = get_be32(fixed + VERSION);
 	if (version != 2 && version != 3)
 		return why_set(why, -ENOTSUP, "qcow2 version %u is not supported", version);
@@ -144,9 +147,8 @@ static int read_header(
 	h->bytes = calloc(1, max_u64(h->length, V3_HEADER_BYTES));
 	if (!h->bytes)
 		return why_set(why, -ENOMEM, "out of memory");
-	return file_read(layer->file, h->bytes, h->length, 0) < 0
-		       ? why_set(why, -EIO, "its header cannot be read")
-		       : 0;
+	r = file_read(layer->file, h->bytes, h->length, 0);
+	return r < 0 ? why_set(why, r, "its header cannot be read") : 0;
 }
 
 static int parse_features(struct qcow2 *q, struct header *h, struct why *why)
@@ -375,6 +377,7 @@ static int open_with(struct layer *layer, struct qcow2 *q, struct header *h, str
 		r = layer_set_parent(layer, (const char *)h->bytes + h->backing_offset,
 			h->backing_size, h->backing_format, why);
 	layer->standalone = !q->data && !h->backing_offset;
+	layer->unit = q->cluster;
 	return r;
 }
 
@@ -418,8 +421,8 @@ static const struct file *data_file(const struct layer *layer)
 }
 
 /*
- * DATA at offset, `length` bytes of guest at `guest`. A cluster that the end of the file cuts is
- * legal only where the disk ends in it; the missing bytes are zeros then.
+ * DATA at offset, `length` bytes of guest at `guest`: a cluster or a subcluster. A cluster that the
+ * end of the file cuts is legal only where the disk ends in it; the missing bytes are zeros then.
  */
 static struct place data_place(
 	const struct layer *layer, uint64_t guest, uint64_t offset, uint64_t length)
@@ -432,8 +435,11 @@ static struct place data_place(
 		return (struct place) { .kind = EXTENT_DAMAGED };
 	if (range_ok(offset, length, size))
 		return p;
-	if (offset >= size || guest / q->cluster != (layer->size - 1) / q->cluster)
+	if (offset - guest % q->cluster >= size ||
+		guest / q->cluster != (layer->size - 1) / q->cluster)
 		return (struct place) { .kind = EXTENT_DAMAGED };
+	if (offset >= size)
+		return (struct place) { .kind = EXTENT_ZERO };
 	p.valid = size - offset;
 	return p;
 }

@@ -5,6 +5,9 @@
  * zlib is the judge of what a deflate stream is; libdeflate, where the build has it, is tried
  * first because it is about twice as fast. What libdeflate refuses, zlib sees again: streams
  * that were never terminated but give all their bytes are read by QEMU, and so by us.
+ * libdeflate in turn takes codes for lengths and distances that deflate reserves and zlib refuses.
+ * No encoder writes them; in a damaged stream they are one way among many to garbage that only a
+ * checksum would show, and raw deflate has none.
  */
 #include "unpack.h"
 

@@ -221,6 +221,19 @@ static struct vmdk *vmdk_new(const struct vmdk_descriptor *d, size_t extent_coun
 	return v;
 }
 
+static uint64_t smallest_grain(const struct vmdk *v)
+{
+	uint64_t smallest = 0;
+
+	for (size_t i = 0; i < v->extent_count; i++) {
+		uint64_t grain = v->extents[i].tables.grain;
+
+		if (grain > 0 && (smallest == 0 || grain < smallest))
+			smallest = grain;
+	}
+	return smallest;
+}
+
 /* The last step of every open: what is left can fail only for want of memory. */
 static int finish(struct layer *layer, struct vmdk **v, const struct vmdk_descriptor *d,
 	uint64_t size, struct why *why)
@@ -232,6 +245,7 @@ static int finish(struct layer *layer, struct vmdk **v, const struct vmdk_descri
 			return r;
 	}
 	layer->size = size;
+	layer->unit = smallest_grain(*v);
 	layer->state = steal_ptr(*v);
 	return 0;
 }
@@ -278,20 +292,21 @@ static int open_described(struct layer *layer, const struct vmdk_descriptor *d, 
  * Is the file a disk by itself, for every reader? They look for the descriptor in different
  * places and trust different numbers, and some search the start of the file for names.
  */
-static bool is_standalone(const struct file *file, const struct vmdk_hosted_header *h,
-	const struct description *description, uint64_t size)
+static int is_standalone(const struct file *file, const struct vmdk_hosted_header *h,
+	const struct description *description, uint64_t size, bool *standalone)
 {
 	const struct vmdk_descriptor *d = &description->d;
 	uint8_t start[VMDK_SECTOR + 10240];
 	uint64_t length = min_u64(sizeof(start), file->state.size);
+	int r = file_read(file, start, length, 0);
 
-	return h->regular && h->descriptor_offset == 1 && d->create_type == VMDK_CREATE_SINGLE &&
-	       d->extent_count == 1 && d->extents[0].type == VMDK_SPARSE &&
-	       d->extents[0].access == VMDK_RW && d->sectors * VMDK_SECTOR == size &&
-	       d->parent_cid == VMDK_NO_PARENT &&
-	       !vmdk_descriptor_mentions_files(description->text, description->length) &&
-	       file_read(file, start, length, 0) == 0 &&
-	       !vmdk_descriptor_mentions_files(start, length);
+	*standalone = r == 0 && h->regular && h->descriptor_offset == 1 &&
+		      d->create_type == VMDK_CREATE_SINGLE && d->extent_count == 1 &&
+		      d->extents[0].type == VMDK_SPARSE && d->extents[0].access == VMDK_RW &&
+		      d->sectors * VMDK_SECTOR == size && d->parent_cid == VMDK_NO_PARENT &&
+		      !vmdk_descriptor_mentions_files(description->text, description->length) &&
+		      !vmdk_descriptor_mentions_files(start, length);
+	return r;
 }
 
 /* The file is the one extent. What it holds counts, not the name in its own extent line. */
@@ -318,7 +333,9 @@ static int open_single(struct layer *layer, const struct vmdk_hosted_header *h,
 		log_warning("%s: its header says %llu sectors, which count, its descriptor %llu",
 			quote(layer->file->path).text, (unsigned long long)(x->size / VMDK_SECTOR),
 			(unsigned long long)d->sectors);
-	layer->standalone = is_standalone(layer->file, h, description, x->size);
+	r = is_standalone(layer->file, h, description, x->size, &layer->standalone);
+	if (r < 0)
+		return why_set(why, r, "its beginning cannot be read");
 	return finish(layer, &v, d, x->size, why);
 }
 

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,12 +60,24 @@ static int add_zero(struct plan *plan, uint64_t length)
 	return length == 0 ? 0 : add_piece(plan, (struct piece) { PIECE_ZERO, .length = length });
 }
 
+/*
+ * Some formats allow units of many megabytes, and a read holds those that it is made of. Reads
+ * of units larger than this take turns, so that memory does not grow with the number of readers.
+ */
+#define LARGE_UNIT (2u << 20)
+
+static pthread_mutex_t large_units = PTHREAD_MUTEX_INITIALIZER;
+
 static int add_unit(struct plan *plan, const struct extent *e)
 {
 	const struct image *image = plan->view->image;
 	struct held *held = hold(plan, 0);
 	int r;
 
+	if (e->unit > LARGE_UNIT && !plan->has_turn) {
+		pthread_mutex_lock(&large_units);
+		plan->has_turn = true;
+	}
 	if (!held)
 		return -ENOMEM;
 	r = image_unit_get(image, e, &held->unit);
@@ -112,6 +125,9 @@ static int add_guest(struct plan *plan, uint64_t guest, uint64_t length)
 	for (; guest < stop; guest = e.end) {
 		int r = image_map(image, guest, stop - guest, MAP_PLACE, &e);
 
+		if (r < 0 && r != -ESTALE)
+			log_limited("%s: where guest offset %" PRIu64 " is cannot be read: %s",
+				quote(image_path(image)).text, guest, strerror(-r));
 		if (r == 0)
 			r = add_extent(plan, &e);
 		if (r < 0)
@@ -212,6 +228,8 @@ void plan_release(struct plan *plan)
 			image_unit_put(plan->view->image, &held->unit);
 		free(held);
 	}
+	if (plan->has_turn)
+		pthread_mutex_unlock(&large_units);
 	free(plan->pieces);
 	*plan = (struct plan) { 0 };
 }
@@ -223,6 +241,18 @@ uint64_t plan_length(const struct plan *plan)
 	for (size_t i = 0; i < plan->count; i++)
 		length += plan->pieces[i].length;
 	return length;
+}
+
+static int read_file(const struct piece *piece, uint8_t *buffer)
+{
+	int r = file_read(piece->file, buffer, piece->length, piece->offset);
+
+	if (r == -ERANGE)
+		return -ESTALE;
+	if (r < 0)
+		log_limited("%s: %" PRIu64 " bytes at %" PRIu64 " cannot be read: %s",
+			quote(piece->file->path).text, piece->length, piece->offset, strerror(-r));
+	return r;
 }
 
 int plan_read(const struct plan *plan, uint8_t *buffer)
@@ -239,11 +269,11 @@ int plan_read(const struct plan *plan, uint8_t *buffer)
 			memcpy(buffer, piece->bytes, piece->length);
 			break;
 		case PIECE_FILE:
-			r = file_read(piece->file, buffer, piece->length, piece->offset);
+			r = read_file(piece, buffer);
 			break;
 		}
 		if (r < 0)
-			return r == -ERANGE ? -ESTALE : r;
+			return r;
 		buffer += piece->length;
 	}
 	return 0;

@@ -13,8 +13,8 @@ struct run {
 	bool zero;
 };
 
-static int guest_run(
-	const struct view *view, const struct region *region, uint64_t offset, struct run *run)
+static int guest_run(const struct view *view, const struct region *region, uint64_t offset,
+	struct run *run, uint64_t *work)
 {
 	uint64_t guest = region->guest + (offset - region->start);
 	uint64_t size = image_size(view->image);
@@ -24,8 +24,8 @@ static int guest_run(
 	*run = (struct run) { .end = region->end, .zero = true };
 	if (guest >= size)
 		return 0;
-	r = image_map(
-		view->image, guest, min_u64(size - guest, region->end - offset), MAP_KIND, &e);
+	r = image_map_work(view->image, guest, min_u64(size - guest, region->end - offset),
+		MAP_KIND, &e, work);
 	if (r < 0)
 		return r;
 	run->zero = e.kind == EXTENT_ZERO;
@@ -48,8 +48,8 @@ static int file_run(
 }
 
 /* The run that begins at offset, in its region. */
-static int region_run(
-	const struct view *view, const struct region *region, uint64_t offset, struct run *run)
+static int region_run(const struct view *view, const struct region *region, uint64_t offset,
+	struct run *run, uint64_t *work)
 {
 	*run = (struct run) { .end = region->end, .zero = region->kind == REGION_ZERO };
 	switch (region->kind) {
@@ -63,27 +63,33 @@ static int region_run(
 				   region->table->run(view, offset - region->start, &run->zero);
 		break;
 	case REGION_GUEST:
-		return guest_run(view, region, offset, run);
+		return guest_run(view, region, offset, run, work);
 	case REGION_FILE:
 		return file_run(view, region, offset, run);
 	}
 	return 0;
 }
 
-/* The first offset >= offset, below limit, that is in a zero run or not; limit if there is none. */
+/*
+ * The first offset >= offset, below limit, that is in a zero run or not; limit if there is none.
+ * Where that takes more work than one request may, the offset that was reached: to whoever goes
+ * on from there, it is a run of no length.
+ */
 static int find(
 	const struct view *view, uint64_t offset, uint64_t limit, bool zero, uint64_t *found)
 {
+	uint64_t work = 0;
+
 	for (size_t i = 0; i < view->region_count; i++) {
 		const struct region *region = &view->regions[i];
 
 		while (offset < region->end && offset < limit) {
 			struct run run;
-			int r = region_run(view, region, offset, &run);
+			int r = region_run(view, region, offset, &run, &work);
 
 			if (r < 0)
 				return r;
-			if (run.zero == zero) {
+			if (run.zero == zero || work > MAP_WORK_MAX) {
 				*found = offset;
 				return 0;
 			}

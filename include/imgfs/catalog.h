@@ -28,12 +28,13 @@ struct catalog_options {
 	bool set_uid, set_gid; /* owner of everything, instead of the source's */
 	uid_t uid;
 	gid_t gid;
-	int fmask, dmask; /* mode bits to take away, instead of the source's mode; -1 for none */
+	int fmask, dmask;  /* mode bits to take away, instead of the source's mode; -1 for none */
+	bool allow_in_use; /* open even what a QEMU holds for writing */
 };
 
 int catalog_new(const struct image_context *images, const struct catalog_options *options,
 	struct catalog **catalog);
-void catalog_free(struct catalog *catalog);
+void catalog_free(struct catalog *catalog); /* and what is still open */
 
 /*
  * Finds name in the directory and takes a reference to its node, which catalog_forget() gives
@@ -45,15 +46,24 @@ void catalog_forget(struct catalog *catalog, uint64_t id, uint64_t count);
 /* -ESTALE where the sources of the view are no longer those that the number stands for. */
 int catalog_getattr(struct catalog *catalog, uint64_t id, struct stat *st);
 
-/* A view, open: it and all its sources stay as they were, or reads of it fail. */
+/*
+ * A view, open: it and all its sources stay as they were, or reads of it fail. -EBUSY where a QEMU
+ * may be writing to one of them, unless the options allow that.
+ */
 int catalog_open(struct catalog *catalog, uint64_t id, struct handle **handle);
 void catalog_close(struct catalog *catalog, struct handle *handle);
 const struct view *handle_view(const struct handle *handle);
 const struct stat *handle_stat(const struct handle *handle);
 
+/*
+ * Is what the kernel has of the view as good as what it would read now? Not right after a change:
+ * its pages may come from a time when the source had its new times and not all of its new bytes.
+ */
+bool handle_keeps_pages(const struct handle *handle);
+
 /* What a directory shows, as of the call. Refused images are not in it. */
 int catalog_list(struct catalog *catalog, uint64_t directory, struct listing **listing);
-void listing_free(struct listing *listing);
+void listing_free(struct catalog *catalog, struct listing *listing);
 size_t listing_count(const struct listing *listing);
 
 struct listing_entry {

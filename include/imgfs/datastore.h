@@ -93,6 +93,13 @@ int file_read(const struct file *file, void *buffer, uint64_t length, uint64_t o
 /* 0 while the file is in the state of its open, -ESTALE when it is not, or -errno. */
 int file_verify(const struct file *file);
 
+/*
+ * Does a QEMU hold the file so that it may write to it or change its size? Asks about the bytes
+ * that QEMU locks (101 and 103 of its image locking) and takes no lock, so that imgfs never keeps
+ * a virtual machine from starting. False where the file system cannot tell.
+ */
+bool file_in_use(const struct file *file);
+
 void file_state_from_stat(struct file_state *state, const struct stat *st);
 bool file_state_equal(const struct file_state *a, const struct file_state *b);
 

@@ -91,10 +91,10 @@ struct image_format {
 
 	/*
 	 * Validates the header and every entry of the top-level table of layer->file, and fills
-	 * layer->size, ->standalone, ->state. May name other files (layer_open_file) and a parent
-	 * (layer_set_parent). On failure everything it allocated is freed again, files excepted
-	 * (they are the image's); the reason is one sentence for an admin, without the file's
-	 * name. -EINVAL damaged, -ENOTSUP legal but not supported, or what the gate said.
+	 * layer->size, ->standalone, ->unit, ->state. May name other files (layer_open_file) and a
+	 * parent (layer_set_parent). On failure everything it allocated is freed again, files
+	 * excepted (they are the image's); the reason is one sentence for an admin, without the
+	 * file's name. -EINVAL damaged, -ENOTSUP legal but not supported, or what the gate said.
 	 */
 	int (*open)(struct layer *layer, struct why *why);
 
@@ -134,6 +134,7 @@ struct layer {
 	/* Filled by the format's open. */
 	uint64_t size;   /* virtual size in bytes; any value up to INT64_MAX */
 	bool standalone; /* layer->file alone is the whole image, and legal as it is */
+	uint64_t unit;   /* guest bytes of the smallest entry of its tables; 0: it has none */
 	void *state;
 
 	/* The core's. */
@@ -234,6 +235,9 @@ uint64_t image_generation(const struct image *image);
 /* 0 while all files are as they were at the open, -ESTALE when one is not, or -errno. */
 int image_verify(const struct image *image);
 
+/* The file of it that a QEMU may be writing to, by file_in_use(); NULL for none. */
+const struct file *image_in_use(const struct image *image);
+
 /*
  * The flattened extent at offset: never BACKING, inside [offset, offset + length), merged with
  * its neighbours as far as they continue it, checked against the files. offset + length <= size.
@@ -241,6 +245,19 @@ int image_verify(const struct image *image);
  */
 int image_map(const struct image *image, uint64_t offset, uint64_t length, enum map_detail detail,
 	struct extent *extent);
+
+/*
+ * What one request may put into finding out where data is. Tables are sparse files' holes or used
+ * twice for next to nothing, so that a hostile image of a few sectors can have any number of
+ * entries. The unit of work is a call of a format's map, somewhat below a tenth of a microsecond;
+ * the limit is what an honest image of 64 KiB clusters takes that is 32 TiB of data from end to
+ * end, or 2 TiB with every second cluster allocated.
+ */
+#define MAP_WORK_MAX (32u << 20)
+
+/* As image_map(), and adds to *work what it took. */
+int image_map_work(const struct image *image, uint64_t offset, uint64_t length,
+	enum map_detail detail, struct extent *extent, uint64_t *work);
 
 /* A whole unpacked unit, in the cache. Every 0 needs an image_unit_put(). -EIO for bad data. */
 struct unit_view {

@@ -24,6 +24,10 @@
 /* Bytes that one bitmap may take; beyond, the image has no compact views (-EFBIG). */
 #define OCCUPANCY_MAX_MEMORY (32u << 20)
 
+/* And what all of them may take (-ENOMEM), and take now. */
+#define OCCUPANCY_TOTAL_MEMORY (64u << 20)
+size_t occupancy_total_memory(void);
+
 struct image;
 struct occupancy;
 
@@ -36,7 +40,8 @@ struct occupancy_page {
 
 /*
  * The occupancy of an image: one pass over its tables at the first call, remembered with the
- * image. *occupancy is the image's. 0, -EFBIG (too large or too scattered, with the reason), or
+ * image. *occupancy is the image's. 0, -EFBIG (too large, too scattered, or more
+ * than MAP_WORK_MAX to go through, with the reason), or
  * -errno where tables cannot be read (and the next call tries again).
  */
 int image_occupancy(struct image *image, const struct occupancy **occupancy, struct why *why);

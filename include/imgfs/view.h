@@ -142,6 +142,7 @@ struct plan {
 	struct piece *pieces;
 	size_t count, capacity;
 	struct held *held; /* memory and cache entries that the pieces point into */
+	bool has_turn;     /* of those that hold large units; to be released by the same thread */
 };
 
 /*

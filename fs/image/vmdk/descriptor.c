@@ -250,6 +250,14 @@ static int set_version(
 	return 0;
 }
 
+/* A key is one word. More of them before the '=' are a damaged extent whose file name holds one. */
+static bool is_key(struct vmdk_slice s)
+{
+	struct vmdk_slice word = take_word(&s);
+
+	return word.length > 0 && s.length == 0;
+}
+
 /* The value of a "key = value" line, without its quotes. */
 static int split(struct vmdk_slice line, struct vmdk_slice *key, struct vmdk_slice *value)
 {
@@ -259,6 +267,8 @@ static int split(struct vmdk_slice line, struct vmdk_slice *key, struct vmdk_sli
 	if (!equals)
 		return -EINVAL;
 	*key = trim((struct vmdk_slice) { line.bytes, (size_t)(equals - line.bytes) });
+	if (!is_key(*key))
+		return -EINVAL;
 	rest = trim((struct vmdk_slice) {
 		equals + 1, (size_t)(line.bytes + line.length - equals) - 1 });
 	*value = rest;

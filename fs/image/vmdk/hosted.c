@@ -128,6 +128,16 @@ static int find_last_sector(const struct file *file, uint64_t *sector, struct wh
 	return why_set(why, -EINVAL, "it has no footer before the zeros at its end");
 }
 
+/* Do readers that look at one of the two, in whatever order, see the same disk? */
+static bool footer_agrees(
+	const struct vmdk_hosted_header *h, const struct vmdk_hosted_header *footer)
+{
+	return footer->regular && h->regular && footer->version == h->version &&
+	       footer->flags == h->flags && footer->capacity == h->capacity &&
+	       footer->grain == h->grain && footer->entries == h->entries &&
+	       footer->overhead == h->overhead && footer->algorithm == h->algorithm;
+}
+
 static int read_footer(const struct file *file, struct vmdk_hosted_header *h, struct why *why)
 {
 	struct vmdk_hosted_header footer;
@@ -138,9 +148,12 @@ static int read_footer(const struct file *file, struct vmdk_hosted_header *h, st
 	r = find_last_sector(file, &sector, why);
 	if (r < 0)
 		return r;
-	if (sector < 2 || file_read(file, p, sizeof(p), (sector - 1) * VMDK_SECTOR) < 0 ||
-		get_le64(p + MARKER_SECTORS) != 1 || get_le32(p + MARKER_SIZE) != 0 ||
-		get_le32(p + MARKER_TYPE) != MARKER_FOOTER)
+	if (sector >= 2)
+		r = file_read(file, p, sizeof(p), (sector - 1) * VMDK_SECTOR);
+	if (r < 0 && r != -ERANGE)
+		return why_set(why, r, "its footer cannot be read");
+	if (sector < 2 || r < 0 || get_le64(p + MARKER_SECTORS) != 1 ||
+		get_le32(p + MARKER_SIZE) != 0 || get_le32(p + MARKER_TYPE) != MARKER_FOOTER)
 		return why_set(why, -EINVAL, "it does not end with a footer: it may be cut short");
 	r = decode(p + VMDK_SECTOR, &footer, why);
 	if (r == 0 && footer.capacity == 0)
@@ -155,8 +168,8 @@ static int read_footer(const struct file *file, struct vmdk_hosted_header *h, st
 	 */
 	footer.descriptor_offset = h->descriptor_offset;
 	footer.descriptor_size = h->descriptor_size;
-	footer.regular = footer.regular && h->regular && footer.capacity == h->capacity &&
-			 (sector + 2) * VMDK_SECTOR == file->state.size;
+	footer.regular =
+		footer_agrees(h, &footer) && (sector + 2) * VMDK_SECTOR == file->state.size;
 	*h = footer;
 	return 0;
 }
