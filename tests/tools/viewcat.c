@@ -5,6 +5,7 @@
  *     viewcat [-r none|family|datastore] [-F GLOB:FORMAT]... ROOT PATH COMMAND [ARGS]
  *
  *     info                  format, size, files, and each view's size and blocks
+ *     survey DIRECTORY      the same, and what of each view cannot be read (survey.h)
  *     cat VIEW              the whole view
  *     copy VIEW OUT         the same into a file, holes left out as `cp --sparse` does
  *     map VIEW              START END data|hole, a line each
@@ -33,6 +34,7 @@
 #include "imgfs/cleanup.h"
 #include "imgfs/image.h"
 #include "imgfs/view.h"
+#include "survey.h"
 
 #define STATUS_DIFFERENT 1
 #define STATUS_REFUSED   2
@@ -505,6 +507,20 @@ static int on_view(struct image *image, const char *name, char **args)
 	return STATUS_USAGE;
 }
 
+static int survey_all(struct image *image, const char *directory)
+{
+	int err, status = info(image);
+
+	if (status)
+		return status;
+	err = survey(image, directory);
+	if (err)
+		fprintf(stderr, "survey: %s\n", errno_name(err));
+	if (err == -EBADMSG)
+		return STATUS_DIFFERENT;
+	return err ? STATUS_OWN : 0;
+}
+
 /* Are these the arguments of a command? */
 static bool command_ok(int argc, char **argv)
 {
@@ -512,6 +528,8 @@ static bool command_ok(int argc, char **argv)
 		return false;
 	if (!strcmp(argv[0], "info"))
 		return argc == 1;
+	if (!strcmp(argv[0], "survey"))
+		return argc == 2;
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (!strcmp(argv[0], commands[i].name))
 			return argc == 2 + commands[i].arguments;
@@ -527,7 +545,12 @@ static int run(const struct image_context *context, const char *path, char **arg
 
 	if (err)
 		return refused(err, &why);
-	status = strcmp(argv[0], "info") ? on_view(image, argv[0], argv + 1) : info(image);
+	if (!strcmp(argv[0], "info"))
+		status = info(image);
+	else if (!strcmp(argv[0], "survey"))
+		status = survey_all(image, argv[1]);
+	else
+		status = on_view(image, argv[0], argv + 1);
 	image_unref(image);
 	if (fflush(stdout) && !status)
 		status = own_failure("output");
@@ -569,7 +592,7 @@ static bool parse_rule(char *text, struct format_rule *rule)
 static int usage(void)
 {
 	fprintf(stderr, "usage: viewcat [-r none|family|datastore] [-F GLOB:FORMAT]... ROOT PATH"
-			" info|cat|copy|map|dump|read|check [VIEW [ARGS]]\n");
+			" info|survey|cat|copy|map|dump|read|check [ARGS]\n");
 	return STATUS_USAGE;
 }
 
