@@ -75,6 +75,10 @@ class Mount:
     def log(self):
         return self.log_path.read_text(errors="replace")
 
+    def log_events(self):
+        """The lines of the log but the one that says how the process is confined."""
+        return [line for line in self.log().splitlines() if not line.startswith("imgfs: confined: ")]
+
     def log_lines(self, pattern):
         return [line for line in self.log().splitlines() if re.search(pattern, line)]
 

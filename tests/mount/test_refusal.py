@@ -217,7 +217,7 @@ def test_names_in_the_log_are_quoted(datastore, mount):
         file.write(b"QFI\xfb" + bytes(500))
     views = mount(datastore)
     assert views.names() == []
-    lines = [line for line in views.log().split("\n") if line]
+    lines = views.log_events()
     assert len(lines) == 1
     assert "evil\\x0a" in lines[0] and "\\x1b" in lines[0] and "\x1b" not in lines[0]
 
