@@ -5,7 +5,19 @@ import pytest
 
 import images
 from fixtures import *  # noqa: F401,F403
-from fixtures import mounter, require_programs
+from fixtures import SANITIZER, mounter, require_programs
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "plain: not of a program that is built with a sanitizer")
+
+
+def pytest_collection_modifyitems(config, items):
+    """What a sanitizer cannot run is left out, not skipped: the other runs have it."""
+    kept = [item for item in items if not (SANITIZER and item.get_closest_marker("plain"))]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        items[:] = kept
 
 
 @pytest.fixture(scope="session")

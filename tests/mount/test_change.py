@@ -279,6 +279,31 @@ def test_a_chain_is_stale_when_its_base_changes(datastore, mount):
         os.close(fd)
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_cached_pages_are_stale_too(store, mount, view):
+    """What the kernel has read already it asks about again, before it hands that out."""
+    time.sleep(3.1)  # what has changed just now is not kept at all
+    views = mount(store)
+    fd = os.open(views / f"a.{view}", os.O_RDONLY)
+    try:
+        body = os.pread(fd, 64 * KIB, 0)
+        assert os.pread(fd, 64 * KIB, 0) == body
+        os.utime(store / "a.raw")
+        eventually(lambda: is_stale(fd))
+        assert refusal(os.pread, fd, 64 * KIB, 0) == "ESTALE"
+        assert refusal(os.pread, fd, 1, 17) == "ESTALE"
+    finally:
+        os.close(fd)
+
+
+def is_stale(fd):
+    try:
+        os.pread(fd, 4096, 0)
+    except OSError as e:
+        return e.errno == errno.ESTALE
+    return False
+
+
 def test_mapped_pages_end_in_a_signal_not_in_a_mixture(store, mount):
     """A mapping that meets a page of the new state gets SIGBUS, which is what mmap(2) has."""
     views = mount(store)
@@ -327,6 +352,8 @@ def test_every_read_has_one_state(store, mount):
     def write():
         stamp = 0
         while not stop.is_set():
+            if stamp % 16 == 0:
+                time.sleep(0.05)  # an open waits until the last change is 20 ms old
             stamp = stamp % 255 + 1
             path_new = store / ".stamp"
             path_new.write_bytes(bytes([stamp]) * (blocks * 4096))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import images
-from fixtures import SANITIZER, require_programs
+from fixtures import SANITIZER, plain_only, require_programs
 from mounting import MountInfo, mounted_at
 from tools import KIB, MIB, eventually, pattern, run, same
 
@@ -465,7 +465,7 @@ def test_mount_command_with_dropped_privileges(namespace, public):
         + """
             for comm in $(grep -lsx imgfs /proc/[0-9]*/comm); do
                 tr '\\0' '\\n' <"${comm%comm}cmdline" | grep -qxF "$STORE" || continue
-                awk '/^(Uid|CapEff|NoNewPrivs):/ { print $1 $2 }' "${comm%comm}status"
+                awk '/^(Uid|CapEff|NoNewPrivs|Seccomp):/ { print $1 $2 }' "${comm%comm}status"
             done
             umount "$POINT"
         """
@@ -475,7 +475,8 @@ def test_mount_command_with_dropped_privileges(namespace, public):
     names = sorted(f"{stem}.{view}" for stem in "ab" for view in ("qcow2", "raw", "vmdk"))
     assert out[1:7] == names
     assert out[7:9] == ["owner 0", "same"]
-    assert sorted(out[9:]) == ["CapEff:0000000000000000", "NoNewPrivs:1", "Uid:65534"]
+    state = ["CapEff:0000000000000000", "NoNewPrivs:1", "Uid:65534"]
+    assert sorted(out[9:]) == sorted([*state, "Seccomp:0" if SANITIZER else "Seccomp:2"])
     assert {"ro", "nosuid", "nodev", "noexec"} <= MountInfo(out[0]).flags
 
 
@@ -496,6 +497,26 @@ def test_a_user_mounts(namespace, public):
     info = MountInfo(out[0])
     assert "allow_other" not in info.super_options
     assert {"ro", "nosuid", "nodev", "noexec"} <= info.flags
+
+
+@plain_only  # a sanitized program keeps its rights, and unmounts by itself
+def test_a_users_mount_ends_with_a_signal(namespace, public):
+    """The server may not execute fusermount3 any more; its companion does."""
+    user = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    script = f"""
+        {user} imgfs "$STORE" "$USERS_POINT"
+        {user} cmp "$USERS_POINT/a.raw" "$STORE/a.raw"
+        {user} pkill -TERM -f "^imgfs $STORE"
+        for i in $(seq 100); do
+            grep -qF " $USERS_POINT " /proc/self/mountinfo || break
+            sleep 0.1
+        done
+        grep -F " $USERS_POINT " /proc/self/mountinfo || echo gone
+    """
+    users_point = public.with_name("point")
+    out = namespace(script, STORE=public, USERS_POINT=users_point).out
+    assert out == "gone\n"
+    eventually(lambda: not processes(users_point), 10)
 
 
 def test_copies_of_two_mounts_are_the_same(store, disk, mount, tmp_path):

@@ -10,8 +10,8 @@ import zlib
 
 import pytest
 
-from fixtures import SANITIZER, SLOWER
-from tools import GIB, KIB, MIB, TIB, VIEWS
+from fixtures import SANITIZER, plain_only
+from tools import GIB, KIB, MIB, TIB, VIEWS, eventually
 
 SECTOR = 512
 MEMORY_LIMIT = 256 * MIB
@@ -53,7 +53,7 @@ def in_parallel(jobs):
 # ---- compressed grains of 16 MiB ----
 
 GRAIN = 16 * MIB
-GRAINS = 20
+GRAINS = 12
 
 
 def write_large_grains(path):
@@ -68,7 +68,7 @@ def write_large_grains(path):
     body += bytes(512 * 4)
     for number in range(GRAINS):
         places.append(len(body) // SECTOR)
-        packed = zlib.compress(bytes([number + 1]) * GRAIN, 1)
+        packed = zlib.compress(bytes([number + 1]) * GRAIN, 0)  # as large as it may be
         body += struct.pack("<QI", number * GRAIN // SECTOR, len(packed)) + packed
         body += bytes(-len(body) % SECTOR)
     struct.pack_into(f"<{GRAINS}I", body, table * SECTOR, *places)
@@ -83,7 +83,7 @@ def write_large_grains(path):
 
 
 def test_large_units_are_read_in_turn(datastore, mount):
-    """Each of them takes 16 MiB, packed and unpacked, and twenty readers want another one."""
+    """Each of them takes 16 MiB, packed and unpacked, and twelve readers want another one."""
     write_large_grains(datastore / "big.vmdk")
     views = mount(datastore, "max_threads=40")
 
@@ -153,10 +153,19 @@ def test_many_maps_at_once(datastore, mount):
     assert_small(views)
     # what is closed makes room
     for number in range(8):
-        with open(views / f"m{number}.raw", "rb") as file:
-            assert len(file.read(4096)) == 4096
+        eventually(lambda path=views / f"m{number}.raw": can_be_read(path))
 
 
+def can_be_read(path):
+    try:
+        with open(path, "rb") as file:
+            return len(file.read(4096)) == 4096
+    except OSError as e:  # the kernel tells of a close when it comes to it
+        assert e.errno == errno.ENOMEM
+        return False
+
+
+@plain_only  # what is measured is time
 @pytest.mark.parametrize("pattern", [0, ~0, 0x5555555555555555], ids=["zeros", "data", "halves"])
 def test_endless_tables(datastore, mount, pattern):
     """2 PiB from one table: no request takes long, and the other image does not notice."""
@@ -164,7 +173,7 @@ def test_endless_tables(datastore, mount, pattern):
     (datastore / "a.raw").write_bytes(b"x" * MIB)
     views = mount(datastore)
     views.expect_log("endless")
-    limit = 10 * SLOWER
+    limit = 10
 
     def within(what, *args):
         start = time.monotonic()

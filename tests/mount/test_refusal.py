@@ -222,6 +222,28 @@ def test_names_in_the_log_are_quoted(datastore, mount):
     assert "evil\\x0a" in lines[0] and "\\x1b" in lines[0] and "\x1b" not in lines[0]
 
 
+def test_another_file_system_is_not_entered(datastore, disk, mount):
+    """What is mounted inside the datastore belongs to somebody else's policy."""
+    (datastore / "sub").mkdir()
+    run("mount", "-t", "tmpfs", "none", datastore / "sub")
+    try:
+        disk.save(datastore / "sub" / "inside.raw")
+        disk.save(datastore / "good.raw")
+        run(
+            *("qemu-img", "create", "-f", "qcow2", "-F", "raw"),
+            *("-b", "sub/inside.raw", datastore / "over.qcow2"),
+        )
+        views = mount(datastore, "references=datastore")
+        assert not [name for name in views.names() if name.startswith("over")]
+        assert refusal(os.listdir, views / "sub") == "ENOENT"
+        assert refusal(os.stat, views / "sub/inside.raw") == "ENOENT"
+        assert (views / "good.raw").read_bytes() == disk.bytes
+        (line,) = views.log_lines("over.qcow2")
+        assert "another file system" in line
+    finally:
+        run("umount", datastore / "sub")
+
+
 # ---- damage that is met when reading ----
 
 

@@ -237,6 +237,8 @@ def test_the_companion_can_unmount_and_no_more(store, mount):
     (status,) = statuses(pid)
     assert capabilities(status)["CapEff"] == SYS_ADMIN | DAC_READ_SEARCH
     assert status["NoNewPrivs"] == "1"
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        assert int(status["SigIgn"], 16) >> (number - 1) & 1
     links = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
     assert {link.split(":")[0] for link in links} == {"/dev/null", "socket"}
 
