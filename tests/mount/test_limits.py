@@ -5,7 +5,6 @@ import errno
 import os
 import struct
 import threading
-import time
 import zlib
 
 import pytest
@@ -24,6 +23,13 @@ def peak_memory(views):
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * KIB
     raise AssertionError("no VmHWM")
+
+
+def cpu_seconds(views):
+    """What the daemon has used of processors: the machine may have other things to do."""
+    with open(f"/proc/{views.process.pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def assert_small(views):
@@ -173,16 +179,15 @@ def test_endless_tables(datastore, mount, pattern):
     (datastore / "a.raw").write_bytes(b"x" * MIB)
     views = mount(datastore)
     views.expect_log("endless")
-    limit = 10
 
     def within(what, *args):
-        start = time.monotonic()
+        start = cpu_seconds(views)
         try:
             return what(*args)
         except OSError as e:
             return e.errno
         finally:
-            assert time.monotonic() - start < limit, what
+            assert cpu_seconds(views) - start < 10, what
 
     names = within(views.names)
     assert {"a.raw", "endless.qcow2", "endless.raw"} <= set(names)

@@ -5,6 +5,7 @@
  */
 #include "qcow2_image.h"
 
+#include <pthread.h>
 #include <time.h>
 
 #include "fs/catalog/catalog_private.h"
@@ -175,6 +176,88 @@ static void test_memory_of_all_maps(void **state)
 	assert_int_equal(occupancy_total_memory(), 0);
 }
 
+/* A compressed VMDK of two grains of 4 MiB. */
+static void write_large_grains(const char *name)
+{
+	enum { GRAIN = 4 << 20, TEXT = 512, TABLE = TEXT + 10 * 512, FIRST = TABLE + 512 * 4 };
+	static const char text[] = "# Disk DescriptorFile\nversion=1\nCID=12345678\n"
+				   "parentCID=ffffffff\ncreateType=\"streamOptimized\"\n"
+				   "RW 16384 SPARSE \"x.vmdk\"\n";
+	uint8_t head[512] = "KDMV", record[32768], entry[4], *grain = malloc(GRAIN);
+	uint64_t at = FIRST;
+
+	assert_non_null(grain);
+	store_poke(name, TEXT, text, sizeof(text) - 1);
+	for (uint64_t n = 0; n < 2; n++) {
+		uLongf packed = sizeof(record) - 12;
+
+		memset(grain, 'a' + (int)n, GRAIN);
+		assert_int_equal(compress(record + 12, &packed, grain, GRAIN), Z_OK);
+		put_le64(record, n * GRAIN / 512);
+		put_le32(record + 8, (uint32_t)packed);
+		store_poke(name, at, record, 12 + packed);
+		put_le32(entry, (uint32_t)(at / 512));
+		store_poke(name, TABLE + 4 * n, entry, 4);
+		at = round_up(at + 12 + packed, 512);
+	}
+	free(grain);
+	put_le32(entry, TABLE / 512);
+	store_poke(name, at, entry, 4);
+	put_le32(head + 4, 3);
+	put_le32(head + 8, 0x30001);
+	put_le64(head + 12, 2 * GRAIN / 512);
+	put_le64(head + 20, GRAIN / 512);
+	put_le64(head + 28, 1);
+	put_le64(head + 36, 10);
+	put_le32(head + 44, 512);
+	put_le64(head + 56, at / 512);
+	put_le64(head + 64, 11);
+	memcpy(head + 73, "\n \r\n", 4);
+	put_le16(head + 77, 1);
+	store_poke(name, 0, head, sizeof(head));
+	assert_true(store_truncate(name, round_up(at + 512, 512)));
+}
+
+static void *read_second(void *argument)
+{
+	const struct view *view = argument;
+	uint8_t byte = 0;
+	uint64_t done;
+
+	if (view_read(view, 5 << 20, 1, &byte, &done) != 0)
+		return NULL;
+	return byte == 'b' ? argument : NULL;
+}
+
+/* Who holds one keeps others from getting another, and from nothing else. */
+static void test_turns(void **state)
+{
+	struct timespec soon;
+	struct image *image;
+	struct view *view;
+	struct plan plan;
+	pthread_t thread;
+	uint8_t byte;
+	void *result;
+
+	(void)state;
+	write_large_grains("x.vmdk");
+	image = open_image("x.vmdk");
+	view = open_view(image, "raw");
+	assert_int_equal(view_plan(view, 0, 1, &plan), 0);
+	assert_int_equal(plan_read(&plan, &byte), 0);
+	assert_int_equal(byte, 'a');
+	assert_int_equal(pthread_create(&thread, NULL, read_second, view), 0);
+	clock_gettime(CLOCK_REALTIME, &soon);
+	soon.tv_sec += 1;
+	assert_int_equal(pthread_timedjoin_np(thread, &result, &soon), ETIMEDOUT);
+	plan_release(&plan);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_ptr_equal(result, view);
+	view_close(view);
+	image_unref(image);
+}
+
 static int fill_bytes(void *buffer, size_t length, void *argument)
 {
 	(void)argument;
@@ -267,6 +350,7 @@ int main(void)
 		store_test(test_seek_goes_on),
 		store_test(test_an_honest_disk),
 		cmocka_unit_test(test_memory_of_all_maps),
+		store_test(test_turns),
 		cmocka_unit_test(test_entries_of_the_cache),
 		cmocka_unit_test(test_names_of_the_kernel),
 		store_test(test_a_huge_directory),
