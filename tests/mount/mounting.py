@@ -15,6 +15,12 @@ STOP_SECONDS = 30
 TROUBLE = re.compile(r"error|sanitizer|assert|leak|fatal|overflow|use-after|core dumped", re.I)
 
 
+def ordinary_signals():
+    """nohup(1) and shells leave some of them ignored, and so does then what they start."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class DidNotMount(Exception):
     def __init__(self, status, log):
         super().__init__(f"exit status {status}: {log}")
@@ -61,7 +67,12 @@ class Mount:
     def start(self):
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.env,
+                preexec_fn=ordinary_signals,
             )
         limit = time.monotonic() + START_SECONDS
         while not mounted_at(self.point):

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How old is a change, and what may be kept of what was learned at that age? */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <time.h>
+#include "support.h"
 
-#include <cmocka.h>
+#include <time.h>
 
 #include "fs/catalog/catalog_private.h"
 
@@ -84,5 +80,5 @@ int main(void)
 		cmocka_unit_test(test_waiting),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return run_unit_tests(tests);
 }
