@@ -88,6 +88,7 @@ def write_large_grains(path):
     path.write_bytes(body)
 
 
+@plain_only  # what is measured is memory
 def test_large_units_are_read_in_turn(datastore, mount):
     """Each of them takes 16 MiB, packed and unpacked, and twelve readers want another one."""
     write_large_grains(datastore / "big.vmdk")
