@@ -150,12 +150,12 @@ static int allow_some(scmp_filter_ctx filter, const struct confinement *c)
 		r = allow_argument(filter, SCMP_SYS(prctl), 0, ~0u, PR_SET_NAME);
 	/* Limits may be read, not set. */
 	if (r == 0)
-		r = seccomp_rule_add(
-			filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, SCMP_A2_64(SCMP_CMP_EQ, 0));
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1,
+			SCMP_A2_64(SCMP_CMP_MASKED_EQ, UINT64_MAX, 0));
 	/* The log's socket is connected; nothing is sent to an address. */
 	if (r == 0)
-		r = seccomp_rule_add(
-			filter, SCMP_ACT_ALLOW, SCMP_SYS(sendto), 1, SCMP_A4_64(SCMP_CMP_EQ, 0));
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sendto), 1,
+			SCMP_A4_64(SCMP_CMP_MASKED_EQ, UINT64_MAX, 0));
 	if (r == 0 && c->clone_fd)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 0);
 	if (r == 0 && c->clone_fd)

@@ -300,6 +300,7 @@ static int calls_are_listed(void)
 	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_len = 1 };
 	struct confinement c = confinement();
 	int root = store.datastore.root, flag = 0, file;
+	struct rlimit limit;
 	pthread_t thread;
 
 	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
@@ -318,6 +319,10 @@ static int calls_are_listed(void)
 	CHECK(fails_with(fcntl(file, F_SETOWN, 1), EPERM));
 	CHECK(fails_with(ioctl(file, FIONREAD, &flag), EPERM));
 	CHECK(fails_with(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), EPERM));
+	CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	CHECK(fails_with(setrlimit(RLIMIT_NOFILE, &limit), EPERM));
+	CHECK(fails_with((int)syscall(SYS_sendto, -1, "x", 1, 0, NULL, 0), EBADF));
+	CHECK(fails_with((int)syscall(SYS_sendto, -1, "x", 1, 0, "address", 7), EPERM));
 	CHECK(fails_with((int)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0), EPERM));
 	CHECK(fails_with((int)syscall(SYS_clone3, NULL, 0), ENOSYS));
 	CHECK(pthread_create(&thread, NULL, set_flag, &flag) == 0);
