@@ -167,8 +167,13 @@ class Reader:
         number, view = self.chance.randrange(IMAGES), self.chance.choice(VIEWS)
         path = self.point / f"{Datastore.place(number)}.{view}"
         fd = self.tally.attempt(lambda: os.open(path, os.O_RDONLY))
-        if fd is not None:
-            self.kept.append((fd, view, os.fstat(fd).st_size, set(range(VARIANTS)), {}))
+        if fd is None:
+            return
+        size = self.tally.attempt(lambda: os.fstat(fd).st_size)
+        if size is None:  # changed since the open
+            os.close(fd)
+        else:
+            self.kept.append((fd, view, size, set(range(VARIANTS)), {}))
 
     def read(self, kept):
         """What was read through one handle must be of one variant, the same every time."""
