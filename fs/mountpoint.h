@@ -13,7 +13,8 @@ bool mountpoint_is_handed_over(const char *mountpoint);
 
 /*
  * *canonical is the absolute path without symbolic links, the caller's to free; a copy where the
- * mount was handed over. 0, or -errno with the reason.
+ * mount was handed over. What an imgfs that was killed has left there is unmounted. 0, or -errno
+ * with the reason.
  */
 int mountpoint_check(const char *mountpoint, const struct datastore *datastore, char **canonical,
 	struct why *why);

@@ -26,8 +26,7 @@ static inline size_t view_count(void)
  */
 #define FOLDER_MAX_FILES 200000u /* in one directory; beyond, it is not shown */
 #define KNOWN_MAX_FILES  50000u  /* in directories that are remembered, besides the last one */
-#define NODES_MAX_VIEWS  150000u /* that the kernel may go on using without looking them up again \
-				  */
+#define NODES_MAX_VIEWS  150000u /* that the kernel need not look up again */
 
 /* ---- naming.c: which names does a directory show? Pure. ---- */
 

@@ -113,7 +113,7 @@ static int next_allocated(
 		return 0;
 	*start = max_u64(extent->fe_logical, offset);
 	*end = min_u64(extent->fe_logical + extent->fe_length, file->state.size);
-	return *start<limit && * end> * start;
+	return (*start < limit) && (*end > *start);
 }
 
 int file_next_data(const struct file *file, uint64_t offset, uint64_t *start, uint64_t *end)

@@ -346,6 +346,20 @@ def test_a_killed_process_leaves_what_umount_clears(store, mount):
     assert mount(store, point=views.point).names() == ["a.qcow2", "a.raw", "a.vmdk"]
 
 
+def test_the_next_start_takes_over(imgfs, store, mount):
+    """A service that is restarted after a crash finds its own dead mount in its way."""
+    views = mount(store)
+    views.works = False
+    views.signal(signal.SIGKILL)
+    views.wait()
+    done = run(imgfs, store, views.point)
+    assert "cleared the mount" in done.err
+    assert views.names() == ["a.qcow2", "a.raw", "a.vmdk"]
+    run("umount", views.point)
+    assert not mounted_at(views.point)  # the dead one is not beneath it
+    eventually(lambda: not processes(views.point), 10)
+
+
 # ---- the same thing again ----
 
 
