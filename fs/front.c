@@ -18,8 +18,14 @@
 /* More is never asked for in one read: 256 pages of 4 KiB. */
 #define READ_MAX (1u << 20)
 
-/* Beyond, the pipe that a reply is spliced through costs more than the copy that it saves. */
-#define ZERO_COPY_MAX (128u << 10)
+/* Reads ahead of several readers at a time; the kernel's default is 12. */
+#define BACKGROUND_MAX 64
+
+/*
+ * The same where replies are spliced: a pipe holds 1 MiB at most, and one that is too small for a
+ * reply costs ten times the copy that it saves.
+ */
+#define ZERO_COPY_MAX (512u << 10)
 
 static struct front *front_of(fuse_req_t req)
 {
@@ -55,8 +61,11 @@ static int read_error(int r)
 
 static void front_init(void *userdata, struct fuse_conn_info *conn)
 {
-	(void)userdata;
-	conn->max_write = READ_MAX;
+	const struct front *front = userdata;
+
+	conn->max_write = front->zero_copy ? ZERO_COPY_MAX : READ_MAX;
+	conn->max_background = BACKGROUND_MAX;
+	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
 	if (conn->capable & FUSE_CAP_AUTO_INVAL_DATA)
 		conn->want |= FUSE_CAP_AUTO_INVAL_DATA;
 	if (conn->capable & FUSE_CAP_SPLICE_WRITE)

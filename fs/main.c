@@ -19,6 +19,7 @@
 #include "options.h"
 #include "process/background.h"
 #include "process/confine.h"
+#include "process/readahead.h"
 #include "process/unmounter.h"
 
 /* Exit statuses as mount(8) has them. */
@@ -166,11 +167,32 @@ static void fuse_message(enum fuse_log_level level, const char *fmt, va_list arg
 
 /* ---- the run, from the inside out ---- */
 
-static int serve(struct fuse_session *session, const struct fuse_cmdline_opts *cmdline)
+/* The first request, FUSE_INIT: it has been waiting since the mount. */
+static void answer_first(struct fuse_session *session)
+{
+	struct fuse_buf request = { 0 };
+	int r;
+
+	do
+		r = fuse_session_receive_buf(session, &request);
+	while (r == -EINTR && !fuse_session_exited(session));
+	if (r > 0)
+		fuse_session_process_buf(session, &request);
+	free(request.mem);
+}
+
+static int serve(
+	struct fuse_session *session, const struct fuse_cmdline_opts *cmdline, int readahead)
 {
 	struct fuse_loop_config *loop;
 	int r;
 
+	if (readahead >= 0) {
+		answer_first(session);
+		r = readahead_raise(readahead);
+		if (r < 0)
+			log_debug("the kernel's readahead stays as it is: %s", strerror(-r));
+	}
 	if (cmdline->singlethread)
 		return fuse_session_loop(session);
 	loop = fuse_loop_cfg_create();
@@ -265,6 +287,7 @@ static int serve_mounted(const struct run *run, struct fuse_session *session)
 {
 	struct background background = { -1, -1 };
 	struct unmounter unmounter = { -1 };
+	autoclose int readahead = readahead_open(run->mountpoint);
 	int status = EXIT_SYSTEM;
 
 	if (settle(run, &background, &unmounter) == 0) {
@@ -275,7 +298,8 @@ static int serve_mounted(const struct run *run, struct fuse_session *session)
 			status =
 				confine_selftest(run->datastore->root) == 0 ? EXIT_OK : EXIT_SYSTEM;
 		else
-			status = serve(session, run->cmdline) >= 0 ? EXIT_OK : EXIT_SYSTEM;
+			status = serve(session, run->cmdline, readahead) >= 0 ? EXIT_OK
+									      : EXIT_SYSTEM;
 	}
 	unmount(session, &unmounter);
 	return status;

@@ -212,6 +212,9 @@ static void directory_stat(
 	apply_owner(c, st);
 }
 
+/* What cp and its like shall ask for in one read. */
+#define VIEW_BLOCK (1 << 20)
+
 static void view_stat(const struct catalog *c, const struct facts *facts,
 	const struct view_facts *view, uint64_t id, struct stat *st)
 {
@@ -225,7 +228,7 @@ static void view_stat(const struct catalog *c, const struct facts *facts,
 		.st_gid = facts->gid,
 		.st_size = (off_t)view->size,
 		.st_blocks = (blkcnt_t)view->blocks,
-		.st_blksize = 4096,
+		.st_blksize = VIEW_BLOCK,
 		.st_mtim = facts->mtime,
 		.st_atim = facts->mtime,
 		.st_ctim = facts->ctime,

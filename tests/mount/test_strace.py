@@ -216,6 +216,8 @@ START = re.compile(
     r'readlink\("|newfstatat\([^"]*"/etc/mtab"|chdir\("/"|socketpair\(AF_UNIX|clone\('
     r'|openat\(AT_FDCWD<[^>]*>, "(/etc/ld\.so\.cache|/lib/[^"]*/libgcc_s\.so\.1|/etc/localtime'
     r'|/proc/\d+/status)", O_RDONLY\|O_CLOEXEC'
+    r'|statx\(AT_FDCWD<[^>]*>, "[^"]*", AT_STATX_DONT_SYNC, 0,'
+    r'|openat\(AT_FDCWD<[^>]*>, "/sys/class/bdi/[\d:]+/read_ahead_kb", O_WRONLY\|O_CLOEXEC'
 )
 
 # The process beside it, which unmounts, and sees nothing but an order to do so
