@@ -173,81 +173,96 @@ static void front_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_in
 	reply_error(req, 0);
 }
 
-/* Entry `index` of a directory as it is read: "." and ".." come first. */
-static bool entry_at(const struct listing *listing, fuse_ino_t directory, size_t index,
-	struct listing_entry *entry)
+/*
+ * Offsets of a directory stream: 1 and 2 follow "." and "..", whose numbers nobody needs; then
+ * those of the listing.
+ */
+#define DOTS 2
+
+/* As libfuse has it: the bytes that the entry takes, whether or not there is room. */
+static size_t add_entry(
+	fuse_req_t req, const struct listing_entry *entry, off_t next, char *buffer, size_t room)
 {
-	if (index < 2) {
-		*entry = (struct listing_entry) {
-			.name = index == 0 ? "." : "..",
-			.directory = true,
-			.id = directory,
-		};
-		return true;
-	}
-	if (index - 2 >= listing_count(listing))
+	struct stat st = {
+		.st_ino = entry->id,
+		.st_mode = entry->directory ? S_IFDIR : S_IFREG,
+	};
+
+	return fuse_add_direntry(req, buffer, room, entry->name, &st, next);
+}
+
+/* reader: at the entry; NULL for those that the kernel knows. */
+static size_t add_entry_plus(fuse_req_t req, struct listing_reader *reader,
+	const struct listing_entry *entry, off_t next, char *buffer, size_t room)
+{
+	struct fuse_entry_param e = {
+		.attr = { .st_ino = entry->id, .st_mode = entry->directory ? S_IFDIR : S_IFREG },
+	};
+	struct stat st;
+	/* What there is no room for is not looked up in vain. */
+	size_t size = fuse_add_direntry_plus(req, NULL, 0, entry->name, NULL, 0);
+
+	if (size > room)
+		return size;
+	if (reader && listing_read_attributes(reader, &st) == 0)
+		fill_entry(&e, &st);
+	return fuse_add_direntry_plus(req, buffer, room, entry->name, &e, next);
+}
+
+struct directory_buffer {
+	fuse_req_t req;
+	bool plus;
+	char *bytes;
+	size_t size, used;
+};
+
+/* False: full. */
+static bool put_entry(struct directory_buffer *b, struct listing_reader *reader,
+	const struct listing_entry *entry, off_t next)
+{
+	size_t room = b->size - b->used;
+	size_t size =
+		b->plus ? add_entry_plus(b->req, reader, entry, next, b->bytes + b->used, room)
+			: add_entry(b->req, entry, next, b->bytes + b->used, room);
+
+	if (size > room)
 		return false;
-	*entry = listing_entry(listing, index - 2);
+	b->used += size;
 	return true;
 }
 
-/* What readdirplus tells of an entry; e->ino is 0 where the kernel shall look it up itself. */
-static void entry_details(struct front *front, fuse_ino_t directory, size_t index,
-	const struct listing_entry *entry, struct fuse_entry_param *e)
+static int fill_directory(
+	struct directory_buffer *b, fuse_ino_t ino, uint64_t offset, const struct listing *listing)
 {
-	struct stat st;
+	struct listing_reader reader;
+	struct listing_entry entry = { .directory = true, .id = ino };
+	int r;
 
-	*e = (struct fuse_entry_param) {
-		.attr = { .st_ino = entry->id, .st_mode = entry->directory ? S_IFDIR : S_IFREG },
-	};
-	if (index >= 2 && catalog_lookup(front->catalog, directory, entry->name, &st) == 0)
-		fill_entry(e, &st);
-}
-
-static size_t add_entry(fuse_req_t req, fuse_ino_t directory, size_t index, bool plus,
-	const struct listing_entry *entry, char *buffer, size_t room)
-{
-	struct front *front = front_of(req);
-	struct fuse_entry_param e;
-	off_t next = (off_t)index + 1;
-	size_t size;
-
-	if (!plus) {
-		struct stat st = {
-			.st_ino = entry->id,
-			.st_mode = entry->directory ? S_IFDIR : S_IFREG,
-		};
-
-		return fuse_add_direntry(req, buffer, room, entry->name, &st, next);
+	for (; offset < DOTS; offset++) {
+		entry.name = offset == 0 ? "." : "..";
+		if (!put_entry(b, NULL, &entry, (off_t)offset + 1))
+			return 0;
 	}
-	/* Too long an entry is not looked up in vain. */
-	size = fuse_add_direntry_plus(req, NULL, 0, entry->name, NULL, 0);
-	if (size > room)
-		return size;
-	entry_details(front, directory, index, entry, &e);
-	return fuse_add_direntry_plus(req, buffer, room, entry->name, &e, next);
+	listing_read_begin(&reader, front_of(b->req)->catalog, listing, offset - DOTS);
+	while ((r = listing_read_next(&reader, &entry)) == 1 &&
+		put_entry(b, &reader, &entry, (off_t)reader.position + DOTS + 1))
+		reader.position++;
+	listing_read_end(&reader);
+	/* What has been found is told first. */
+	return r < 0 && b->used == 0 ? r : 0;
 }
 
 static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	struct fuse_file_info *fi, bool plus)
 {
-	const struct listing *listing = from_fh(fi);
-	autofree char *buffer = malloc(size);
-	struct listing_entry entry;
-	size_t used = 0;
+	autofree char *bytes = malloc(size);
+	struct directory_buffer buffer = { req, plus, bytes, size, 0 };
+	int r = bytes ? fill_directory(&buffer, ino, (uint64_t)offset, from_fh(fi)) : -ENOMEM;
 
-	if (!buffer) {
-		reply_error(req, -ENOMEM);
-		return;
-	}
-	for (size_t i = (size_t)offset; entry_at(listing, ino, i, &entry); i++) {
-		size_t more = add_entry(req, ino, i, plus, &entry, buffer + used, size - used);
-
-		if (more > size - used)
-			break;
-		used += more;
-	}
-	fuse_reply_buf(req, buffer, used);
+	if (r < 0)
+		reply_error(req, r);
+	else
+		fuse_reply_buf(req, bytes, buffer.used);
 }
 
 static void front_readdir(

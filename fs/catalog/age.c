@@ -31,6 +31,14 @@ struct timespec age_clock(void)
 	return now;
 }
 
+int64_t age_steady(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * SECONDS + now.tv_nsec;
+}
+
 int64_t age_at(struct timespec when, struct timespec changed)
 {
 	if (changed.tv_sec < when.tv_sec - 60 || changed.tv_sec > when.tv_sec + SKEWED_SECONDS)

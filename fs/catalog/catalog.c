@@ -24,10 +24,8 @@ struct known_folder {
 };
 
 struct catalog {
-	const struct image_context *images;
+	struct catalog_parts parts;
 	struct catalog_options options;
-	struct pool *pool;
-	struct nodes *nodes;
 	pthread_mutex_t lock; /* of what follows */
 	struct known_folder *folders;
 	size_t files;           /* in them */
@@ -43,12 +41,10 @@ struct handle {
 	bool keeps_pages;
 };
 
-struct listing {
-	struct listing *prev, *next;
-	struct folder *folder;
-	size_t count;
-	struct listing_entry entries[];
-};
+const struct catalog_parts *catalog_parts(const struct catalog *catalog)
+{
+	return &catalog->parts;
+}
 
 int catalog_new(const struct image_context *images, const struct catalog_options *options,
 	struct catalog **catalog)
@@ -57,12 +53,12 @@ int catalog_new(const struct image_context *images, const struct catalog_options
 
 	if (!c)
 		return -ENOMEM;
-	c->images = images;
+	c->parts.images = images;
 	c->options = *options;
 	pthread_mutex_init(&c->lock, NULL);
-	c->pool = pool_new(images);
-	c->nodes = nodes_new();
-	if (!c->pool || !c->nodes) {
+	c->parts.pool = pool_new(images);
+	c->parts.nodes = nodes_new();
+	if (!c->parts.pool || !c->parts.nodes) {
 		catalog_free(c);
 		return -ENOMEM;
 	}
@@ -90,8 +86,8 @@ void catalog_free(struct catalog *catalog)
 		listing_free(catalog, catalog->listings);
 	HASH_ITER (hh, catalog->folders, known, next)
 		remove_folder(catalog, known);
-	nodes_free(catalog->nodes);
-	pool_free(catalog->pool);
+	nodes_free(catalog->parts.nodes);
+	pool_free(catalog->parts.pool);
 	pthread_mutex_destroy(&catalog->lock);
 	free(catalog);
 }
@@ -162,7 +158,7 @@ static int directory_error(int r)
 
 static int stat_directory(struct catalog *c, const char *path, struct stat *st)
 {
-	int r = datastore_stat(c->images->datastore, path, st);
+	int r = datastore_stat(c->parts.images->datastore, path, st);
 
 	if (r == 0 && !S_ISDIR(st->st_mode))
 		r = -ENOTDIR;
@@ -171,7 +167,7 @@ static int stat_directory(struct catalog *c, const char *path, struct stat *st)
 
 static int get_folder(struct catalog *c, const char *path, struct folder **folder)
 {
-	const struct datastore *datastore = c->images->datastore;
+	const struct datastore *datastore = c->parts.images->datastore;
 	struct folder *before;
 	struct stat st;
 	int r = stat_directory(c, path, &st);
@@ -238,7 +234,8 @@ static void view_stat(const struct catalog *c, const struct facts *facts,
 
 /* ---- lookup ---- */
 
-static int enter_directory(struct catalog *c, const char *parent, const char *name, struct stat *st)
+int catalog_enter_directory(
+	struct catalog *c, const char *parent, const char *name, struct stat *st)
 {
 	autofree char *path = path_join(parent, name);
 	struct node node = { .path = path };
@@ -252,7 +249,7 @@ static int enter_directory(struct catalog *c, const char *parent, const char *na
 		return r;
 	node.id = nodes_directory_id(path);
 	directory_stat(c, &source, node.id, st);
-	return nodes_enter(c->nodes, &node);
+	return nodes_enter(c->parts.nodes, &node);
 }
 
 /* Facts of an item and one of its views. A change between the two starts it again. */
@@ -262,26 +259,34 @@ static int examine(struct catalog *c, struct item *item, size_t view, struct fac
 	int r = -ESTALE;
 
 	for (int tries = 0; tries < 3 && r == -ESTALE; tries++) {
-		r = item_facts(item, c->pool, c->images->datastore, facts);
+		r = item_facts(item, c->parts.pool, c->parts.images->datastore, NULL, facts);
 		if (r == 0)
-			r = item_view_facts(item, c->pool, view, facts, view_facts);
+			r = item_view_facts(item, c->parts.pool, view, facts, view_facts);
 	}
 	return r == -EFBIG ? -ENOENT : r;
 }
 
+int catalog_enter_view(struct catalog *c, struct item *item, size_t view, const struct facts *facts,
+	const struct view_facts *view_facts, struct stat *st)
+{
+	struct node node = {
+		.item = item,
+		.view = view,
+		.generation = facts->generation,
+		.id = nodes_view_id(item_path(item), view, facts->generation),
+	};
+
+	view_stat(c, facts, view_facts, node.id, st);
+	return nodes_enter(c->parts.nodes, &node);
+}
+
 static int enter_view(struct catalog *c, struct item *item, size_t view, struct stat *st)
 {
-	struct node node = { .item = item, .view = view };
 	struct view_facts view_facts;
 	struct facts facts;
 	int r = examine(c, item, view, &facts, &view_facts);
 
-	if (r < 0)
-		return r;
-	node.generation = facts.generation;
-	node.id = nodes_view_id(item_path(item), view, facts.generation);
-	view_stat(c, &facts, &view_facts, node.id, st);
-	return nodes_enter(c->nodes, &node);
+	return r < 0 ? r : catalog_enter_view(c, item, view, &facts, &view_facts, st);
 }
 
 int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name, struct stat *st)
@@ -290,7 +295,7 @@ int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name
 	struct item *item;
 	struct node node;
 	size_t view;
-	int r = nodes_get(catalog->nodes, directory, &node);
+	int r = nodes_get(catalog->parts.nodes, directory, &node);
 
 	if (r < 0)
 		return r;
@@ -300,7 +305,7 @@ int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name
 		return r;
 	}
 	if (folder_has_directory(folder, name))
-		r = enter_directory(catalog, node.path, name, st);
+		r = catalog_enter_directory(catalog, node.path, name, st);
 	else if (folder_find(folder, name, &item, &view))
 		r = enter_view(catalog, item, view, st);
 	else
@@ -312,7 +317,7 @@ int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name
 
 void catalog_forget(struct catalog *catalog, uint64_t id, uint64_t count)
 {
-	nodes_forget(catalog->nodes, id, count);
+	nodes_forget(catalog->parts.nodes, id, count);
 }
 
 static int node_stat(struct catalog *c, const struct node *node, struct stat *st)
@@ -352,7 +357,7 @@ static int open_stat(struct catalog *c, uint64_t id, struct stat *st)
 int catalog_getattr(struct catalog *catalog, uint64_t id, struct stat *st)
 {
 	struct node node;
-	int r = nodes_get(catalog->nodes, id, &node);
+	int r = nodes_get(catalog->parts.nodes, id, &node);
 
 	if (r == -ESTALE)
 		return open_stat(catalog, id, st);
@@ -389,7 +394,7 @@ static int open_view(struct catalog *c, const struct node *node, struct handle *
 		r = node_stat(c, node, &h->st);
 	if (r < 0)
 		return r;
-	r = pool_get_again(c->pool, item_path(node->item), &h->pooled, &why);
+	r = pool_get_again(c->parts.pool, item_path(node->item), &h->pooled, &why);
 	if (r < 0)
 		return r;
 	if (image_generation(pooled_image(h->pooled)) != node->generation)
@@ -399,9 +404,9 @@ static int open_view(struct catalog *c, const struct node *node, struct handle *
 	if (r == 0)
 		r = pooled_view(h->pooled, node->view, &h->view, &why);
 	if (r < 0)
-		pool_put(c->pool, h->pooled);
+		pool_put(c->parts.pool, h->pooled);
 	else if (age_is_old(age_at(age_clock(), h->st.st_ctim)))
-		h->keeps_pages = nodes_open_old(c->nodes, node->id);
+		h->keeps_pages = nodes_open_old(c->parts.nodes, node->id);
 	return r;
 }
 
@@ -413,7 +418,7 @@ int catalog_open(struct catalog *catalog, uint64_t id, struct handle **handle)
 
 	if (!h)
 		return -ENOMEM;
-	r = nodes_get(catalog->nodes, id, &node);
+	r = nodes_get(catalog->parts.nodes, id, &node);
 	if (r == 0) {
 		r = open_view(catalog, &node, h);
 		node_release(&node);
@@ -434,7 +439,7 @@ void catalog_close(struct catalog *catalog, struct handle *handle)
 	pthread_mutex_lock(&catalog->lock);
 	DL_DELETE(catalog->handles, handle);
 	pthread_mutex_unlock(&catalog->lock);
-	pool_put(catalog->pool, handle->pooled);
+	pool_put(catalog->parts.pool, handle->pooled);
 	free(handle);
 }
 
@@ -455,60 +460,12 @@ bool handle_keeps_pages(const struct handle *handle)
 
 /* ---- list ---- */
 
-static int list_directories(struct listing *listing, const char *parent)
-{
-	const struct folder *folder = listing->folder;
-
-	for (size_t i = 0; i < folder->directory_count; i++) {
-		autofree char *path = path_join(parent, folder->directories[i]);
-
-		if (!path)
-			return -ENOMEM;
-		listing->entries[listing->count++] = (struct listing_entry) {
-			.name = folder->directories[i],
-			.directory = true,
-			.id = nodes_directory_id(path),
-		};
-	}
-	return 0;
-}
-
-/*
- * An image that cannot be opened is left out, whatever the reason; but that this process has no
- * memory says nothing of images, and whoever mirrors a directory deletes what is not listed.
- */
-static int list_views(struct catalog *c, struct listing *listing)
-{
-	const struct folder *folder = listing->folder;
-	const struct item *last = NULL;
-	struct facts facts;
-	int r = 0;
-
-	for (size_t i = 0; i < folder->shown_count; i++) {
-		const struct shown *s = &folder->shown[i];
-
-		/* The views of an image nearly always follow each other. */
-		if (s->item != last)
-			r = item_facts(s->item, c->pool, c->images->datastore, &facts);
-		last = s->item;
-		if (r == -ENOMEM)
-			return r;
-		if (r < 0 || !item_has_view(s->item, c->pool, s->view, &facts))
-			continue;
-		listing->entries[listing->count++] = (struct listing_entry) {
-			.name = s->name,
-			.id = nodes_view_id(item_path(s->item), s->view, facts.generation),
-		};
-	}
-	return 0;
-}
-
 int catalog_list(struct catalog *catalog, uint64_t directory, struct listing **listing)
 {
 	struct folder *folder;
 	struct listing *l;
 	struct node node;
-	int r = nodes_get(catalog->nodes, directory, &node);
+	int r = nodes_get(catalog->parts.nodes, directory, &node);
 
 	if (r < 0)
 		return r;
@@ -516,21 +473,10 @@ int catalog_list(struct catalog *catalog, uint64_t directory, struct listing **l
 	node_release(&node);
 	if (r < 0)
 		return r;
-	l = calloc(1, sizeof(*l) + (folder->directory_count + folder->shown_count) *
-					   sizeof(l->entries[0]));
-	if (!l) {
-		folder_unref(folder);
-		return -ENOMEM;
-	}
-	l->folder = folder;
-	r = list_directories(l, folder->path);
-	if (r == 0)
-		r = list_views(catalog, l);
-	if (r < 0) {
-		folder_unref(folder);
-		free(l);
+	r = listing_new(folder, &l);
+	folder_unref(folder);
+	if (r < 0)
 		return r;
-	}
 	pthread_mutex_lock(&catalog->lock);
 	DL_APPEND(catalog->listings, l);
 	pthread_mutex_unlock(&catalog->lock);
@@ -543,16 +489,5 @@ void listing_free(struct catalog *catalog, struct listing *listing)
 	pthread_mutex_lock(&catalog->lock);
 	DL_DELETE(catalog->listings, listing);
 	pthread_mutex_unlock(&catalog->lock);
-	folder_unref(listing->folder);
-	free(listing);
-}
-
-size_t listing_count(const struct listing *listing)
-{
-	return listing->count;
-}
-
-struct listing_entry listing_entry(const struct listing *listing, size_t index)
-{
-	return listing->entries[index];
+	listing_destroy(listing);
 }

@@ -63,6 +63,9 @@ bool age_is_old(int64_t age);
  */
 bool age_lets_keep(int64_t then, struct timespec changed);
 
+/* Nanoseconds of a clock that nobody sets. */
+int64_t age_steady(void);
+
 /* Waits, 20 ms at most, until the next change will have another time. False: no need to. */
 bool age_wait(struct timespec changed);
 
@@ -115,10 +118,14 @@ const char *item_path(const struct item *item);
 
 /*
  * What the image is now: opened if it is not known or has changed. -ENOENT where the file is
- * gone, is no image, or is refused (which is logged once).
+ * gone, is no image, or is refused (which is logged once). directory: the item's, where it is open
+ * already; NULL.
  */
 int item_facts(struct item *item, struct pool *pool, const struct datastore *datastore,
-	struct facts *facts);
+	const struct open_directory *directory, struct facts *facts);
+
+/* The same without a look at any file. -EAGAIN where it was last served before `since`. */
+int item_facts_since(struct item *item, int64_t since, struct facts *facts);
 
 /* Size and blocks of its view in the state of `facts`. -ESTALE if it has changed since. */
 int item_view_facts(struct item *item, struct pool *pool, size_t view, const struct facts *facts,
@@ -195,5 +202,32 @@ bool nodes_open_old(struct nodes *nodes, uint64_t id);
 /* A copy with references of its own; release with node_release(). -ESTALE if not known. */
 int nodes_get(struct nodes *nodes, uint64_t id, struct node *node);
 void node_release(struct node *node);
+
+/* ---- listing.c: a directory as it is read ---- */
+
+struct listing {
+	struct listing *prev, *next; /* in the catalog's list */
+	struct folder *folder;
+};
+
+/* Takes its own reference to the folder. 0 or -ENOMEM. */
+int listing_new(struct folder *folder, struct listing **listing);
+void listing_destroy(struct listing *listing);
+
+/* ---- catalog.c: what the parts are put together to ---- */
+
+struct catalog_parts {
+	const struct image_context *images;
+	struct pool *pool;
+	struct nodes *nodes;
+};
+
+const struct catalog_parts *catalog_parts(const struct catalog *catalog);
+
+/* Make *st of what was found out, and take a reference to the node. 0 or -errno. */
+int catalog_enter_directory(
+	struct catalog *c, const char *parent, const char *name, struct stat *st);
+int catalog_enter_view(struct catalog *c, struct item *item, size_t view, const struct facts *facts,
+	const struct view_facts *view_facts, struct stat *st);
 
 #endif

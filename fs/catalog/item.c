@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "catalog_private.h"
 #include "imgfs/cleanup.h"
@@ -15,7 +14,7 @@
 #include "imgfs/names.h"
 
 /* A refused image is tried again after so long: what it lacked may have come. */
-#define REFUSAL_SECONDS 2
+#define REFUSAL_TIME 2000000000ll /* nanoseconds */
 
 enum status {
 	STATUS_UNKNOWN,
@@ -38,11 +37,12 @@ struct item {
 	enum status status;
 	struct file_state state; /* of the file itself, when status was found */
 	int64_t age;             /* of its last change, then */
+	int64_t checked;         /* age_steady() when it was last found to be served */
 	struct facts facts;
 	struct source *sources; /* but the file itself */
 	size_t source_count;
-	time_t refused; /* CLOCK_MONOTONIC */
-	char *reason;   /* of the last refusal that was logged */
+	int64_t refused; /* age_steady() */
+	char *reason;    /* of the last refusal that was logged */
 	struct {
 		int error; /* 0 known, 1 not known yet, else -errno */
 		struct view_facts facts;
@@ -103,14 +103,6 @@ const char *item_path(const struct item *item)
 	return item->path;
 }
 
-static time_t monotonic_seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec;
-}
-
 /* Does what is known still hold? *now is the state of the file itself. */
 static bool is_current(
 	const struct item *item, const struct datastore *datastore, const struct file_state *now)
@@ -120,7 +112,7 @@ static bool is_current(
 	if (item->status == STATUS_NO_IMAGE)
 		return age_lets_keep(item->age, item->state.ctime);
 	if (item->status == STATUS_REFUSED)
-		return monotonic_seconds() - item->refused < REFUSAL_SECONDS;
+		return age_steady() - item->refused < REFUSAL_TIME;
 	if (!age_lets_keep(item->age, item->facts.ctime))
 		return false;
 	for (size_t i = 0; i < item->source_count; i++) {
@@ -183,7 +175,7 @@ static void refuse(struct item *item, const struct file_state *state, const char
 		    file_state_equal(&item->state, state);
 
 	item->status = STATUS_REFUSED;
-	item->refused = monotonic_seconds();
+	item->refused = age_steady();
 	item->state = *state;
 	if (said)
 		return;
@@ -223,13 +215,22 @@ static int examine(struct item *item, struct pool *pool, const struct file_state
 	return -ENOENT;
 }
 
+static int stat_item(const struct item *item, const struct datastore *datastore,
+	const struct open_directory *directory, struct stat *st)
+{
+	if (directory)
+		return datastore_stat_in(datastore, directory, item->path, item->name, st);
+	return datastore_stat(datastore, item->path, st);
+}
+
 int item_facts(struct item *item, struct pool *pool, const struct datastore *datastore,
-	struct facts *facts)
+	const struct open_directory *directory, struct facts *facts)
 {
 	LOCKED(&item->lock);
+	int64_t start = age_steady();
 	struct file_state now;
 	struct stat st;
-	int r = datastore_stat(datastore, item->path, &st);
+	int r = stat_item(item, datastore, directory, &st);
 
 	if (r < 0)
 		return r == -ENOMEM ? r : -ENOENT;
@@ -243,6 +244,17 @@ int item_facts(struct item *item, struct pool *pool, const struct datastore *dat
 	}
 	if (item->status != STATUS_SERVED)
 		return -ENOENT;
+	item->checked = start;
+	*facts = item->facts;
+	return 0;
+}
+
+int item_facts_since(struct item *item, int64_t since, struct facts *facts)
+{
+	LOCKED(&item->lock);
+
+	if (item->status != STATUS_SERVED || item->checked < since)
+		return -EAGAIN;
 	*facts = item->facts;
 	return 0;
 }

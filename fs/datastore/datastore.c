@@ -215,6 +215,30 @@ int datastore_stat(const struct datastore *ds, const char *path, struct stat *st
 	return fstat(fd, st) < 0 ? -errno : 0;
 }
 
+int datastore_open_directory(
+	const struct datastore *ds, const char *path, struct open_directory *directory)
+{
+	autoclose int fd = datastore_open_dir(ds, path);
+	struct stat st;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	*directory = (struct open_directory) { .fd = steal_fd(&fd), .device = st.st_dev };
+	return 0;
+}
+
+int datastore_stat_in(const struct datastore *ds, const struct open_directory *directory,
+	const char *path, const char *name, struct stat *st)
+{
+	/* A name without a slash that is no symbolic link leads nowhere else. */
+	if (fstatat(directory->fd, name, st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st->st_mode) &&
+		st->st_dev == directory->device)
+		return 0;
+	return datastore_stat(ds, path, st);
+}
+
 bool datastore_unchanged(
 	const struct datastore *ds, const char *path, const struct file_state *state)
 {

@@ -61,16 +61,36 @@ const struct stat *handle_stat(const struct handle *handle);
  */
 bool handle_keeps_pages(const struct handle *handle);
 
-/* What a directory shows, as of the call. Refused images are not in it. */
+/* A directory that is being read. Its names are those of the call. */
 int catalog_list(struct catalog *catalog, uint64_t directory, struct listing **listing);
 void listing_free(struct catalog *catalog, struct listing *listing);
-size_t listing_count(const struct listing *listing);
 
 struct listing_entry {
-	const char *name;
+	const char *name; /* the listing's */
 	bool directory;
 	uint64_t id;
 };
-struct listing_entry listing_entry(const struct listing *listing, size_t index);
+
+/* A stretch of it, read by one thread. */
+struct listing_reader {
+	struct catalog *catalog;
+	const struct listing *listing;
+	uint64_t position; /* of the entry; any number from 0 on, the same for the same name */
+	struct open_directory directory;
+	int64_t since;
+};
+
+void listing_read_begin(struct listing_reader *reader, struct catalog *catalog,
+	const struct listing *listing, uint64_t position);
+void listing_read_end(struct listing_reader *reader);
+
+/*
+ * The first entry at or after reader->position, which becomes that entry's. Refused images are
+ * left out, as of now. 1, 0 where none follows, or -ENOMEM.
+ */
+int listing_read_next(struct listing_reader *reader, struct listing_entry *entry);
+
+/* As catalog_lookup() of the entry that was just read. */
+int listing_read_attributes(struct listing_reader *reader, struct stat *st);
 
 #endif

@@ -74,6 +74,23 @@ int datastore_open_dir(const struct datastore *ds, const char *path);
  */
 int datastore_stat(const struct datastore *ds, const char *path, struct stat *st);
 
+/* A directory that is looked at name after name. */
+struct open_directory {
+	int fd; /* the caller's to close */
+	dev_t device;
+};
+
+int datastore_open_directory(
+	const struct datastore *ds, const char *path, struct open_directory *directory);
+
+/*
+ * As datastore_stat() of path, whose last component is `name` in the directory: one system call
+ * where nothing unusual is there. It says what a name is now, and not that it may be opened: that
+ * is for the open to find out.
+ */
+int datastore_stat_in(const struct datastore *ds, const struct open_directory *directory,
+	const char *path, const char *name, struct stat *st);
+
 /* Files open in this process at most, over all images; S3 of the policy. */
 #define DATASTORE_MAX_FILES 400
 

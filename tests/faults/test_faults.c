@@ -130,10 +130,16 @@ static void expect_name(struct catalog *catalog, uint64_t directory, struct list
 static void expect_directory(struct catalog *catalog, uint64_t directory)
 {
 	struct listing *listing;
+	struct listing_reader reader;
+	struct listing_entry entry;
+	int r;
 
 	assert_int_equal(catalog_list(catalog, directory, &listing), 0);
-	for (size_t i = 0; i < listing_count(listing); i++)
-		expect_name(catalog, directory, listing_entry(listing, i));
+	listing_read_begin(&reader, catalog, listing, 0);
+	for (; (r = listing_read_next(&reader, &entry)) == 1; reader.position++)
+		expect_name(catalog, directory, entry);
+	assert_int_equal(r, 0);
+	listing_read_end(&reader);
 	listing_free(catalog, listing);
 }
 
@@ -233,6 +239,33 @@ static size_t names_in(uint64_t directory)
 	return count;
 }
 
+/* The names of the listing, and their attributes as readdirplus asks for them; how many. */
+static size_t walk_listing(struct walk *w, uint64_t directory, const struct listing *listing)
+{
+	struct listing_reader reader;
+	struct listing_entry entry;
+	struct stat st;
+	size_t count = 0;
+	int r;
+
+	listing_read_begin(&reader, w->catalog, listing, 0);
+	for (; (r = listing_read_next(&reader, &entry)) == 1; reader.position++, count++) {
+		const struct expected *e = find_expected(directory, entry.name);
+
+		assert_int_equal(entry.id, e->st.st_ino);
+		assert_int_equal(entry.directory, e->is_directory);
+		r = listing_read_attributes(&reader, &st);
+		assert_true(is_allowed(w, r, "attributes", e));
+		if (r < 0)
+			continue;
+		assert_int_equal(st.st_size, e->st.st_size);
+		catalog_forget(w->catalog, st.st_ino, 1);
+	}
+	assert_true(is_allowed(w, r, "read a listing", NULL));
+	listing_read_end(&reader);
+	return r < 0 ? names_in(directory) : count;
+}
+
 static void walk_directory(struct walk *w, uint64_t directory)
 {
 	struct listing *listing;
@@ -244,14 +277,7 @@ static void walk_directory(struct walk *w, uint64_t directory)
 	assert_true(is_allowed(w, r, "list", NULL));
 	if (r < 0)
 		return;
-	count = listing_count(listing);
-	for (size_t i = 0; i < count; i++) {
-		struct listing_entry entry = listing_entry(listing, i);
-		const struct expected *e = find_expected(directory, entry.name);
-
-		assert_int_equal(entry.id, e->st.st_ino);
-		assert_int_equal(entry.directory, e->is_directory);
-	}
+	count = walk_listing(w, directory, listing);
 	listing_free(w->catalog, listing);
 	if (!w->may_refuse)
 		assert_int_equal(count, names_in(directory));

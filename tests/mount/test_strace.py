@@ -206,9 +206,11 @@ MALLOC = re.compile(
     r'openat\(AT_FDCWD<[^>]*>, "/proc/sys/vm/overcommit_memory", O_RDONLY\|O_CLOEXEC'
 )
 
-# fstat as the C library does it, threads, and their ends
+# fstat as the C library does it, a look at a name of an open directory, threads, and their ends
 SERVING = re.compile(
-    r'newfstatat\(\d+<[^>]*>, "",|fstat\(\d+|exit(_group)?\(|clone3?\(.*CLONE_THREAD|tgkill\('
+    r'newfstatat\(\d+<[^>]*>, "",|fstat\(\d+'
+    r'|newfstatat\(\d+<[^>]*>, "[^"/]+", .*, AT_SYMLINK_NOFOLLOW'
+    r'|exit(_group)?\(|clone3?\(.*CLONE_THREAD|tgkill\('
 )
 
 # From the mount to the first request: what there is of images has not been looked at yet

@@ -197,6 +197,35 @@ static void test_symlinks_followed(void **state)
 	assert_true(S_ISREG(st.st_mode));
 }
 
+/* The short way to look at a name gives the answer of the long one. */
+static void test_stat_in(void **state)
+{
+	static const char *const names[] = { "f", "last", "dangling", "d", "nothing", "magic" };
+	struct open_directory directory;
+
+	(void)state;
+	make_links();
+	assert_int_equal(
+		datastore_open_directory(&store.datastore, "nothing", &directory), -ENOENT);
+	assert_int_equal(datastore_open_directory(&store.datastore, "", &directory), 0);
+	for (int follow = 0; follow < 2; follow++) {
+		store.datastore.follow_symlinks = follow;
+		for (size_t i = 0; i < COUNT(names); i++) {
+			struct stat st = { 0 }, expected = { 0 };
+			int r = datastore_stat(&store.datastore, names[i], &expected);
+
+			assert_int_equal(datastore_stat_in(&store.datastore, &directory, names[i],
+						 names[i], &st),
+				r);
+			if (r < 0)
+				continue;
+			assert_int_equal(st.st_ino, expected.st_ino);
+			assert_int_equal(st.st_mode, expected.st_mode);
+		}
+	}
+	close(directory.fd);
+}
+
 static void test_beneath(void **state)
 {
 	struct file *file;
@@ -542,6 +571,7 @@ int main(void)
 		store_test(test_directories),
 		store_test(test_symlinks_refused),
 		store_test(test_symlinks_followed),
+		store_test(test_stat_in),
 		store_test(test_beneath),
 		store_test(test_other_file_system),
 		store_test(test_open_datastore),

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A directory as it is read: the names are those of one moment, and each image is looked at when
+ * its names are told. So the first names come at once however many images there are, and who
+ * wants attributes gets them while the image is still open.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "catalog_private.h"
+#include "imgfs/cleanup.h"
+#include "imgfs/names.h"
+
+int listing_new(struct folder *folder, struct listing **listing)
+{
+	struct listing *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return -ENOMEM;
+	l->folder = folder_ref(folder);
+	*listing = l;
+	return 0;
+}
+
+void listing_destroy(struct listing *listing)
+{
+	folder_unref(listing->folder);
+	free(listing);
+}
+
+/* ---- a stretch of it ---- */
+
+void listing_read_begin(struct listing_reader *reader, struct catalog *catalog,
+	const struct listing *listing, uint64_t position)
+{
+	const struct catalog_parts *parts = catalog_parts(catalog);
+
+	*reader = (struct listing_reader) {
+		.catalog = catalog,
+		.listing = listing,
+		.position = position,
+		.since = age_steady(),
+	};
+	/* Without it everything is found all the same. */
+	if (datastore_open_directory(
+		    parts->images->datastore, listing->folder->path, &reader->directory) < 0)
+		reader->directory.fd = -1;
+}
+
+void listing_read_end(struct listing_reader *reader)
+{
+	if (reader->directory.fd >= 0)
+		close(reader->directory.fd);
+}
+
+static int read_directory(struct listing_reader *reader, struct listing_entry *entry)
+{
+	const struct folder *folder = reader->listing->folder;
+	const char *name = folder->directories[reader->position];
+	autofree char *path = path_join(folder->path, name);
+
+	if (!path)
+		return -ENOMEM;
+	*entry = (struct listing_entry) {
+		.name = name,
+		.directory = true,
+		.id = nodes_directory_id(path),
+	};
+	return 1;
+}
+
+/* Names of one image nearly always follow each other, and it is looked at once for all of them. */
+static int item_now(struct listing_reader *reader, struct item *item, struct facts *facts)
+{
+	const struct catalog_parts *parts = catalog_parts(reader->catalog);
+
+	if (item_facts_since(item, reader->since, facts) == 0)
+		return 0;
+	return item_facts(item, parts->pool, parts->images->datastore,
+		reader->directory.fd >= 0 ? &reader->directory : NULL, facts);
+}
+
+/*
+ * An image that cannot be opened is left out, whatever the reason; but that this process has no
+ * memory says nothing of images, and whoever mirrors a directory deletes what is not listed.
+ */
+static int read_view(
+	struct listing_reader *reader, const struct shown *s, struct listing_entry *entry)
+{
+	struct facts facts;
+	int r = item_now(reader, s->item, &facts);
+
+	if (r == -ENOMEM)
+		return r;
+	if (r < 0 || !item_has_view(s->item, catalog_parts(reader->catalog)->pool, s->view, &facts))
+		return 0;
+	*entry = (struct listing_entry) {
+		.name = s->name,
+		.id = nodes_view_id(item_path(s->item), s->view, facts.generation),
+	};
+	return 1;
+}
+
+int listing_read_next(struct listing_reader *reader, struct listing_entry *entry)
+{
+	const struct folder *folder = reader->listing->folder;
+
+	if (reader->position < folder->directory_count)
+		return read_directory(reader, entry);
+	for (; reader->position - folder->directory_count < folder->shown_count;
+		reader->position++) {
+		int r = read_view(
+			reader, &folder->shown[reader->position - folder->directory_count], entry);
+
+		if (r != 0)
+			return r;
+	}
+	return 0;
+}
+
+int listing_read_attributes(struct listing_reader *reader, struct stat *st)
+{
+	const struct folder *folder = reader->listing->folder;
+	const struct shown *s;
+	struct view_facts view_facts;
+	struct facts facts;
+	int r;
+
+	if (reader->position < folder->directory_count)
+		return catalog_enter_directory(
+			reader->catalog, folder->path, folder->directories[reader->position], st);
+	s = &folder->shown[reader->position - folder->directory_count];
+	r = item_now(reader, s->item, &facts);
+	if (r == 0)
+		r = item_view_facts(s->item, catalog_parts(reader->catalog)->pool, s->view, &facts,
+			&view_facts);
+	if (r < 0)
+		return r;
+	return catalog_enter_view(reader->catalog, s->item, s->view, &facts, &view_facts, st);
+}
