@@ -14,6 +14,7 @@
 #include "front.h"
 #include "imgfs/cache.h"
 #include "imgfs/cleanup.h"
+#include "imgfs/crew.h"
 #include "imgfs/log.h"
 #include "mountpoint.h"
 #include "options.h"
@@ -339,11 +340,14 @@ static int open_and_serve(const struct run *run)
 	int status = EXIT_SYSTEM;
 
 	images.cache = cache_new(run->settings->cache_size);
-	if (images.cache && catalog_new(&images, &run->settings->catalog, &front.catalog) == 0)
+	images.crew = crew_new(crew_suggested());
+	if (images.cache && images.crew &&
+		catalog_new(&images, &run->settings->catalog, &front.catalog) == 0)
 		status = mount_and_serve(run, &front);
 	else
 		complain("out of memory");
 	catalog_free(front.catalog);
+	crew_free(images.crew);
 	cache_free(images.cache);
 	return status;
 }

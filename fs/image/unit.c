@@ -7,6 +7,7 @@
 #include "imgfs/cache.h"
 #include "imgfs/checked.h"
 #include "imgfs/cleanup.h"
+#include "imgfs/crew.h"
 #include "unpack.h"
 
 static int unpack_unit(void *buffer, size_t length, void *argument)
@@ -51,4 +52,24 @@ int image_unit_get(const struct image *image, const struct extent *extent, struc
 void image_unit_put(const struct image *image, struct unit_view *unit)
 {
 	cache_put(image_cache(image), unit->entry);
+}
+
+struct units {
+	const struct image *image;
+	struct unit_request *requests;
+};
+
+static void get_one(void *argument, size_t index)
+{
+	const struct units *units = argument;
+	struct unit_request *request = &units->requests[index];
+
+	request->error = image_unit_get(units->image, request->extent, &request->unit);
+}
+
+void image_units_get(const struct image *image, struct unit_request *requests, size_t count)
+{
+	struct units units = { image, requests };
+
+	crew_run(image->context->crew, count, get_one, &units);
 }

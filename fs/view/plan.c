@@ -68,28 +68,71 @@ static int add_zero(struct plan *plan, uint64_t length)
 
 static pthread_mutex_t large_units = PTHREAD_MUTEX_INITIALIZER;
 
-static int add_unit(struct plan *plan, const struct extent *e)
+static void take_turn(struct plan *plan)
 {
-	const struct image *image = plan->view->image;
-	struct held *held = hold(plan, 0);
-	int r;
+	if (plan->has_turn)
+		return;
+	pthread_mutex_lock(&large_units);
+	plan->has_turn = true;
+}
 
-	if (e->unit > LARGE_UNIT && !plan->has_turn) {
-		pthread_mutex_lock(&large_units);
-		plan->has_turn = true;
+/* What is mapped before any of it is unpacked: at least as much as the kernel asks for at once. */
+#define BATCH 32
+
+struct batch {
+	struct extent extents[BATCH];
+	size_t count;
+	struct unit_request requests[BATCH]; /* of those that are PACKED, in their order */
+	size_t packed;
+};
+
+/* Units of the batch, on all processors; the plan holds what there is of them. */
+static int get_units(struct plan *plan, struct batch *b)
+{
+	int r = 0;
+
+	b->packed = 0;
+	for (size_t i = 0; i < b->count; i++) {
+		const struct extent *e = &b->extents[i];
+
+		if (e->kind != EXTENT_PACKED)
+			continue;
+		if (e->unit > LARGE_UNIT)
+			take_turn(plan);
+		b->requests[b->packed++] = (struct unit_request) { .extent = e };
 	}
-	if (!held)
-		return -ENOMEM;
-	r = image_unit_get(image, e, &held->unit);
-	if (r < 0) {
+	image_units_get(plan->view->image, b->requests, b->packed);
+	for (size_t i = 0; i < b->packed; i++) {
+		struct unit_request *request = &b->requests[i];
+		struct held *held;
+
+		if (request->error < 0)
+			continue;
+		held = hold(plan, 0);
+		if (held) {
+			held->is_unit = true;
+			held->unit = request->unit;
+		} else {
+			image_unit_put(plan->view->image, &request->unit);
+			request->error = r = -ENOMEM;
+		}
+	}
+	return r;
+}
+
+static int add_unit(struct plan *plan, const struct unit_request *request)
+{
+	const struct extent *e = request->extent;
+
+	if (request->error < 0) {
 		log_limited("%s: the compressed data of guest offset %" PRIu64
 			    " cannot be read: %s",
-			quote(image_path(image)).text, e->start, strerror(-r));
-		return r;
+			quote(image_path(plan->view->image)).text, e->start,
+			strerror(-request->error));
+		return request->error;
 	}
-	held->is_unit = true;
 	return add_piece(plan, (struct piece) { PIECE_MEMORY, .length = e->end - e->start,
-				       .bytes = held->unit.bytes + e->skip });
+				       .bytes = request->unit.bytes + e->skip });
 }
 
 static int add_extent(struct plan *plan, const struct extent *e)
@@ -103,7 +146,6 @@ static int add_extent(struct plan *plan, const struct extent *e)
 		return add_piece(plan, (struct piece) { PIECE_FILE, .length = length,
 					       .file = e->file, .offset = e->offset });
 	case EXTENT_PACKED:
-		return add_unit(plan, e);
 	case EXTENT_DAMAGED:
 	case EXTENT_BACKING:
 		break;
@@ -113,27 +155,62 @@ static int add_extent(struct plan *plan, const struct extent *e)
 	return -EIO;
 }
 
+static int add_batch(struct plan *plan, struct batch *b)
+{
+	size_t packed = 0;
+	int r = get_units(plan, b);
+
+	for (size_t i = 0; r == 0 && i < b->count; i++) {
+		const struct extent *e = &b->extents[i];
+
+		if (e->kind == EXTENT_PACKED)
+			r = add_unit(plan, &b->requests[packed++]);
+		else
+			r = add_extent(plan, e);
+	}
+	return r;
+}
+
+/* The extents from guest on, as many as there is room for. At least one, or -errno. */
+static int map_batch(const struct image *image, uint64_t guest, uint64_t stop, struct batch *b)
+{
+	int r = 0;
+
+	for (b->count = 0; b->count < BATCH && guest < stop; b->count++) {
+		struct extent *e = &b->extents[b->count];
+
+		r = image_map(image, guest, stop - guest, MAP_PLACE, e);
+		if (r < 0)
+			break;
+		guest = e->end;
+	}
+	/* What is before the error counts; the next batch begins with it. */
+	if (b->count > 0)
+		return 0;
+	if (r != -ESTALE)
+		log_limited("%s: where guest offset %" PRIu64 " is cannot be read: %s",
+			quote(image_path(image)).text, guest, strerror(-r));
+	return r;
+}
+
 /* Guest bytes; what lies past the end of the disk is the padding of a last unit. */
 static int add_guest(struct plan *plan, uint64_t guest, uint64_t length)
 {
 	const struct image *image = plan->view->image;
-	uint64_t size = image_size(image);
 	uint64_t end = guest + length;
-	uint64_t stop = min_u64(end, size);
-	struct extent e;
+	uint64_t stop = min_u64(end, image_size(image));
+	struct batch batch;
 
-	for (; guest < stop; guest = e.end) {
-		int r = image_map(image, guest, stop - guest, MAP_PLACE, &e);
+	while (guest < stop) {
+		int r = map_batch(image, guest, stop, &batch);
 
-		if (r < 0 && r != -ESTALE)
-			log_limited("%s: where guest offset %" PRIu64 " is cannot be read: %s",
-				quote(image_path(image)).text, guest, strerror(-r));
 		if (r == 0)
-			r = add_extent(plan, &e);
+			r = add_batch(plan, &batch);
 		if (r < 0)
 			return r;
+		guest = batch.extents[batch.count - 1].end;
 	}
-	return add_zero(plan, end - max_u64(guest, stop));
+	return add_zero(plan, end - guest);
 }
 
 static int add_units(struct plan *plan, uint64_t offset, uint64_t length)

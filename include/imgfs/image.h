@@ -184,6 +184,7 @@ void table_put(const struct layer *layer, struct table_view *view);
 struct image_context {
 	const struct datastore *datastore;
 	struct cache *cache;
+	struct crew *crew; /* NULL: every thread works for itself */
 
 	/*
 	 * -o format=GLOB:NAME, first match wins: the admin declares. NULL-terminated pattern and
@@ -266,5 +267,13 @@ struct unit_view {
 };
 int image_unit_get(const struct image *image, const struct extent *extent, struct unit_view *unit);
 void image_unit_put(const struct image *image, struct unit_view *unit);
+
+/* The same of several units, on several processors. Each error tells of its own unit. */
+struct unit_request {
+	const struct extent *extent;
+	struct unit_view unit; /* to be put where error is 0 */
+	int error;
+};
+void image_units_get(const struct image *image, struct unit_request *requests, size_t count);
 
 #endif

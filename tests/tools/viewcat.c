@@ -32,6 +32,7 @@
 #include "imgfs/cache.h"
 #include "imgfs/checked.h"
 #include "imgfs/cleanup.h"
+#include "imgfs/crew.h"
 #include "imgfs/image.h"
 #include "imgfs/view.h"
 #include "survey.h"
@@ -625,7 +626,10 @@ int main(int argc, char **argv)
 		return refused(err, &why);
 	context.datastore = &ds;
 	context.cache = cache_new(CACHE_BYTES);
-	status = context.cache ? run(&context, argv[1], argv + 2) : own_failure("cache");
+	context.crew = crew_new(2);
+	status = context.cache && context.crew ? run(&context, argv[1], argv + 2)
+					       : own_failure("memory");
+	crew_free(context.crew);
 	cache_free(context.cache);
 	datastore_close(&ds);
 	return status;
