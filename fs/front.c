@@ -243,7 +243,7 @@ static int fill_directory(
 		if (!put_entry(b, NULL, &entry, (off_t)offset + 1))
 			return 0;
 	}
-	listing_read_begin(&reader, front_of(b->req)->catalog, listing, offset - DOTS);
+	listing_read_begin(&reader, front_of(b->req)->catalog, listing, offset - DOTS, b->plus);
 	while ((r = listing_read_next(&reader, &entry)) == 1 &&
 		put_entry(b, &reader, &entry, (off_t)reader.position + DOTS + 1))
 		reader.position++;

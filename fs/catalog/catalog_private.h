@@ -124,6 +124,9 @@ const char *item_path(const struct item *item);
 int item_facts(struct item *item, struct pool *pool, const struct datastore *datastore,
 	const struct open_directory *directory, struct facts *facts);
 
+/* Has it been looked at before, whatever came of it? */
+bool item_is_known(struct item *item);
+
 /* The same without a look at any file. -EAGAIN where it was last served before `since`. */
 int item_facts_since(struct item *item, int64_t since, struct facts *facts);
 

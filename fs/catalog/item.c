@@ -249,6 +249,13 @@ int item_facts(struct item *item, struct pool *pool, const struct datastore *dat
 	return 0;
 }
 
+bool item_is_known(struct item *item)
+{
+	LOCKED(&item->lock);
+
+	return item->status != STATUS_UNKNOWN;
+}
+
 int item_facts_since(struct item *item, int64_t since, struct facts *facts)
 {
 	LOCKED(&item->lock);

@@ -11,6 +11,7 @@
 
 #include "catalog_private.h"
 #include "imgfs/cleanup.h"
+#include "imgfs/crew.h"
 #include "imgfs/names.h"
 
 int listing_new(struct folder *folder, struct listing **listing)
@@ -33,7 +34,7 @@ void listing_destroy(struct listing *listing)
 /* ---- a stretch of it ---- */
 
 void listing_read_begin(struct listing_reader *reader, struct catalog *catalog,
-	const struct listing *listing, uint64_t position)
+	const struct listing *listing, uint64_t position, bool attributes)
 {
 	const struct catalog_parts *parts = catalog_parts(catalog);
 
@@ -41,6 +42,7 @@ void listing_read_begin(struct listing_reader *reader, struct catalog *catalog,
 		.catalog = catalog,
 		.listing = listing,
 		.position = position,
+		.attributes = attributes,
 		.since = age_steady(),
 	};
 	/* Without it everything is found all the same. */
@@ -83,6 +85,46 @@ static int item_now(struct listing_reader *reader, struct item *item, struct fac
 }
 
 /*
+ * Images that nobody has asked for before have to be opened, and that is work for all processors:
+ * the next ones of the listing, so many at a time.
+ */
+#define NEW_AT_ONCE 16
+
+struct newcomers {
+	struct listing_reader *reader;
+	struct item *items[NEW_AT_ONCE];
+	size_t count;
+};
+
+static void meet(void *argument, size_t index)
+{
+	const struct newcomers *new = argument;
+	struct pool *pool = catalog_parts(new->reader->catalog)->pool;
+	struct item *item = new->items[index];
+	struct view_facts unused;
+	struct facts facts;
+	int r = item_now(new->reader, item, &facts);
+
+	for (size_t i = 0; r == 0 && new->reader->attributes &&view_formats[i]; i++)
+		item_view_facts(item, pool, i, &facts, &unused);
+}
+
+/* Begins with what is at the reader's position. */
+static void meet_newcomers(struct listing_reader *reader, const struct shown *s)
+{
+	const struct folder *folder = reader->listing->folder;
+	struct newcomers new = { .reader = reader };
+
+	for (; s < folder->shown + folder->shown_count && new.count < NEW_AT_ONCE; s++) {
+		if (item_is_known(s->item))
+			break;
+		if (new.count == 0 || new.items[new.count - 1] != s->item)
+			new.items[new.count++] = s->item;
+	}
+	crew_run(catalog_parts(reader->catalog)->images->crew, new.count, meet, &new);
+}
+
+/*
  * An image that cannot be opened is left out, whatever the reason; but that this process has no
  * memory says nothing of images, and whoever mirrors a directory deletes what is not listed.
  */
@@ -90,8 +132,11 @@ static int read_view(
 	struct listing_reader *reader, const struct shown *s, struct listing_entry *entry)
 {
 	struct facts facts;
-	int r = item_now(reader, s->item, &facts);
+	int r;
 
+	if (!item_is_known(s->item))
+		meet_newcomers(reader, s);
+	r = item_now(reader, s->item, &facts);
 	if (r == -ENOMEM)
 		return r;
 	if (r < 0 || !item_has_view(s->item, catalog_parts(reader->catalog)->pool, s->view, &facts))

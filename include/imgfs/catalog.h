@@ -76,12 +76,13 @@ struct listing_reader {
 	struct catalog *catalog;
 	const struct listing *listing;
 	uint64_t position; /* of the entry; any number from 0 on, the same for the same name */
+	bool attributes;   /* will be asked for of all entries */
 	struct open_directory directory;
 	int64_t since;
 };
 
 void listing_read_begin(struct listing_reader *reader, struct catalog *catalog,
-	const struct listing *listing, uint64_t position);
+	const struct listing *listing, uint64_t position, bool attributes);
 void listing_read_end(struct listing_reader *reader);
 
 /*

@@ -209,7 +209,7 @@ MALLOC = re.compile(
 # fstat as the C library does it, a look at a name of an open directory, threads, and their ends
 SERVING = re.compile(
     r'newfstatat\(\d+<[^>]*>, "",|fstat\(\d+'
-    r'|newfstatat\(\d+<[^>]*>, "[^"/]+", .*, AT_SYMLINK_NOFOLLOW'
+    r'|newfstatat\(\d+<[^>]*>, "[^"/]+",.*AT_SYMLINK_NOFOLLOW'
     r'|exit(_group)?\(|clone3?\(.*CLONE_THREAD|tgkill\('
 )
 
