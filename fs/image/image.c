@@ -18,8 +18,7 @@ static void image_destroy(struct image *image)
 		file_unref(image->members[i].file);
 	}
 	free(image->members);
-	occupancy_free(image->occupancy);
-	free(image->no_occupancy);
+	learned_clear(&image->learned);
 	pthread_mutex_destroy(&image->occupancy_lock);
 	free(image->path);
 	free(image);

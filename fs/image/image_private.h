@@ -14,6 +14,14 @@ struct image_member {
 	const struct layer *layer; /* the layer that named it */
 };
 
+/* Where an image has data; made at the first use, and the same from then on. */
+struct learned {
+	struct occupancy *occupancy;
+	bool without_zeroes; /* of the content too; never without detect_zeroes */
+	char *reason;        /* why there is none, which follows from the image itself */
+	uint64_t allocated;  /* guest bytes, of an occupancy */
+};
+
 struct image {
 	const struct image_context *context;
 	char *path;
@@ -28,10 +36,12 @@ struct image {
 	struct image_member *members;
 	size_t member_count;
 
-	pthread_mutex_t occupancy_lock;
-	struct occupancy *occupancy; /* made at its first use; under the lock until then */
-	char *no_occupancy;          /* or why there is none */
+	pthread_mutex_t occupancy_lock; /* held for as long as it takes to learn it */
+	struct learned learned;
+	_Atomic uint64_t allocated; /* guest bytes, plus 1; 0: not known; needs no lock */
 };
+
+void learned_clear(struct learned *learned);
 
 static inline struct cache *image_cache(const struct image *image)
 {
@@ -52,5 +62,19 @@ int recognise_as(const struct file *file, const struct image_format *format, str
 int chain_open(
 	struct image *image, struct file *file, const struct image_format *format, struct why *why);
 void chain_close(struct image *image);
+
+/*
+ * Reads the packed bytes of an extent, at most what the file has of them; *packed is the caller's
+ * to free. 0, -ENOMEM, -ESTALE, or what reading says.
+ */
+int unit_read(const struct extent *extent, uint8_t **packed, size_t *length);
+
+/*
+ * Takes the units out of the occupancy that hold nothing but zeros: reads all that is allocated,
+ * with several threads. Errors as for image_occupancy(); -EFBIG where it is not worth it, for the
+ * image has so little data of its own that its tables must use it again and again, or has too
+ * scattered a map. The occupancy is good for nothing after an error.
+ */
+int zeroes_take_out(const struct image *image, struct occupancy *o);
 
 #endif

@@ -8,9 +8,7 @@
 
 #include <xxhash.h>
 
-#include "image_private.h"
 #include "imgfs/checked.h"
-#include "imgfs/cleanup.h"
 #include "imgfs/wire.h"
 
 #define WORD_BITS  64u
@@ -199,59 +197,93 @@ void occupancy_finish(struct occupancy *o)
 	}
 }
 
-static int build(const struct image *image, struct occupancy *o, struct why *why)
+/* ---- taking out ---- */
+
+/* The page of a word of all bits, or NULL; *in_page is the word's place there. */
+static struct occupancy_page *page_of_word(
+	const struct occupancy *o, uint64_t word, uint64_t *in_page)
 {
-	uint64_t size = image_size(image);
-	uint64_t work = 0;
-	struct extent e;
+	uint64_t number = word / PAGE_WORDS;
+	size_t index = occupancy_page_find(o, number);
 
-	for (uint64_t at = 0; at < size; at = e.end) {
-		int r = image_map_work(image, at, size - at, MAP_KIND, &e, &work);
+	*in_page = word % PAGE_WORDS;
+	return index < o->page_count && o->pages[index].number == number ? &o->pages[index] : NULL;
+}
 
+/* A word of a full page: the last one of the last page may have fewer units. */
+static uint64_t full_word(const struct occupancy *o, uint64_t number, uint64_t in_page)
+{
+	uint64_t units = page_units(o, number);
+	uint64_t first = in_page * WORD_BITS;
+
+	if (first >= units)
+		return 0;
+	return units - first >= WORD_BITS ? ~0ull : ~(~0ull << (units - first));
+}
+
+uint64_t occupancy_word(const struct occupancy *o, uint64_t word)
+{
+	uint64_t in_page;
+	const struct occupancy_page *page = page_of_word(o, word, &in_page);
+
+	if (!page)
+		return 0;
+	return page->bits ? page->bits[in_page] : full_word(o, page->number, in_page);
+}
+
+int occupancy_keep(struct occupancy *o, uint64_t word, uint64_t bits)
+{
+	uint64_t in_page;
+	struct occupancy_page *page = page_of_word(o, word, &in_page);
+	int r;
+
+	if (!page || (occupancy_word(o, word) & ~bits) == 0)
+		return 0;
+	if (!page->bits) {
+		r = charge(o, PAGE_BYTES);
 		if (r < 0)
-			return why_set(why, r, "its tables cannot be read: %s", strerror(-r));
-		if (work > MAP_WORK_MAX)
-			return why_set(why, -EFBIG, "its tables take too long to go through");
-		if (e.kind == EXTENT_ZERO)
-			continue;
-		r = occupancy_add(o, e.start, e.end);
-		if (r < 0)
-			return why_set(why, r,
-				r == -EFBIG ? "its map is too scattered"
-					    : "the maps of the open images take too much memory");
+			return r;
+		page->bits = calloc(PAGE_WORDS, sizeof(*page->bits));
+		if (!page->bits)
+			return -ENOMEM;
+		set_bits(page->bits, 0, page_units(o, page->number));
 	}
-	occupancy_finish(o);
+	page->bits[in_page] &= bits;
 	return 0;
 }
 
-/* Derives it. That there can be none follows from the image, and is remembered like the map. */
-static int derive(struct image *image, struct why *why)
+/* Units of the page; all of them where it has no bits. */
+static uint64_t count_page(const struct occupancy *o, const struct occupancy_page *page)
 {
-	struct occupancy *o = occupancy_new(image_size(image));
-	struct why reason = { "out of memory" };
-	int r = o ? build(image, o, &reason) : -ENOMEM;
+	uint64_t count = 0;
 
-	if (r == 0) {
-		image->occupancy = o;
-		return 0;
-	}
-	occupancy_free(o);
-	if (r == -EFBIG)
-		image->no_occupancy = strdup(reason.text);
-	return why_set(why, r, "%s", reason.text);
+	if (!page->bits)
+		return page_units(o, page->number);
+	for (size_t i = 0; i < PAGE_WORDS; i++)
+		count += (uint64_t)__builtin_popcountll(page->bits[i]);
+	return count;
 }
 
-int image_occupancy(struct image *image, const struct occupancy **occupancy, struct why *why)
+void occupancy_refit(struct occupancy *o, uint64_t bytes_gone)
 {
-	LOCKED(&image->occupancy_lock);
-	int r = 0;
+	size_t kept = 0;
 
-	if (image->no_occupancy)
-		return why_set(why, -EFBIG, "%s", image->no_occupancy);
-	if (!image->occupancy)
-		r = derive(image, why);
-	*occupancy = image->occupancy;
-	return r;
+	o->count = 0;
+	for (size_t i = 0; i < o->page_count; i++) {
+		struct occupancy_page page = o->pages[i];
+		uint64_t count = count_page(o, &page);
+
+		if (count == 0) {
+			free(page.bits);
+			discharge(o, PAGE_BYTES + sizeof(page));
+			continue;
+		}
+		page.rank = o->count;
+		o->count += count;
+		o->pages[kept++] = page;
+	}
+	o->page_count = kept;
+	o->bytes -= bytes_gone;
 }
 
 /* ---- questions ---- */

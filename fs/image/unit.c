@@ -10,20 +10,30 @@
 #include "imgfs/crew.h"
 #include "unpack.h"
 
-static int unpack_unit(void *buffer, size_t length, void *argument)
+int unit_read(const struct extent *extent, uint8_t **packed, size_t *length)
 {
-	const struct extent *extent = argument;
 	/* packed_length is rounded up to sectors and may pass the end of the file. */
 	uint64_t available =
 		min_u64(extent->packed_length, extent->file->state.size - extent->offset);
-	autofree uint8_t *packed = malloc(available);
 	int r;
 
-	if (!packed)
+	*packed = malloc(available);
+	if (!*packed)
 		return -ENOMEM;
-	r = file_read(extent->file, packed, available, extent->offset);
+	*length = available;
+	r = file_read(extent->file, *packed, available, extent->offset);
+	return r == -ERANGE ? -ESTALE : r;
+}
+
+static int unpack_unit(void *buffer, size_t length, void *argument)
+{
+	const struct extent *extent = argument;
+	autofree uint8_t *packed = NULL;
+	size_t available;
+	int r = unit_read(extent, &packed, &available);
+
 	if (r < 0)
-		return r == -ERANGE ? -ESTALE : r;
+		return r;
 	return unpack(extent->codec, packed, available, buffer, length, extent->need);
 }
 

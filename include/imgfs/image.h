@@ -192,6 +192,12 @@ struct image_context {
 	 */
 	struct format_rule *rules;
 	size_t rule_count;
+
+	/* -o detect_zeroes: compact views leave out units that are allocated but all zero. */
+	bool detect_zeroes;
+
+	/* Does nobody wait any more for what this thread is at? NULL: somebody does. */
+	bool (*interrupted)(void);
 };
 
 struct format_rule {

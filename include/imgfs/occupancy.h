@@ -7,7 +7,9 @@
  *
  * The bitmap is kept in pages of 8192 units (512 MiB of guest). Empty pages are not there at
  * all, full ones have no bits; a fully mapped 1 TiB disk costs 48 KiB, its worst case 2 MiB.
- * It is built from metadata alone, never from content: an allocated unit of zeros is occupied.
+ * It is built from metadata alone: an allocated unit of zeros is occupied. Where the context asks
+ * for detect_zeroes, what is allocated is read once, and units that hold nothing but zeros are
+ * taken out (zeroes.c).
  */
 #ifndef IMGFS_OCCUPANCY_H
 #define IMGFS_OCCUPANCY_H
@@ -43,8 +45,29 @@ struct occupancy_page {
  * image. *occupancy is the image's. 0, -EFBIG (too large, too scattered, or more
  * than MAP_WORK_MAX to go through, with the reason), or
  * -errno where tables cannot be read (and the next call tries again).
+ *
+ * With detect_zeroes the first call reads all that is allocated as well, which takes as long as
+ * that takes. -ESTALE where a source changes meanwhile, -EINTR where nobody waits for it any more
+ * (image_context.interrupted), -errno where a file cannot be read: nothing is kept then. A unit
+ * whose data is damaged is occupied.
  */
 int image_occupancy(struct image *image, const struct occupancy **occupancy, struct why *why);
+
+/*
+ * Guest bytes that are allocated, zeros or not: what the tables say, and what SEEK_DATA finds in
+ * a raw view. Never reads data. Errors as above.
+ */
+int image_allocated(struct image *image, uint64_t *bytes);
+
+/*
+ * What image_occupancy() found, for when the same image, in the same generation, is opened again.
+ * image_forget() takes it out of an image that nobody uses any more; NULL where it knows nothing.
+ * image_remember() gives it to one that nobody uses yet; what is known there already stays.
+ */
+struct learned;
+struct learned *image_forget(struct image *image);
+void image_remember(struct image *image, struct learned *learned);
+void learned_free(struct learned *learned);
 
 /* Builders, for image_occupancy() and tests. Ranges are added in rising order. */
 struct occupancy *occupancy_new(uint64_t size); /* virtual size, bytes; NULL out of memory */
@@ -55,12 +78,21 @@ void occupancy_free(struct occupancy *o);
 
 uint64_t occupancy_units(const struct occupancy *o); /* of the guest, occupied or not */
 uint64_t occupancy_count(const struct occupancy *o); /* occupied units */
-uint64_t occupancy_bytes(const struct occupancy *o); /* allocated guest bytes, exact */
+uint64_t occupancy_bytes(const struct occupancy *o); /* allocated guest bytes in them, exact */
 uint64_t occupancy_hash(const struct occupancy *o);  /* of size and map: same map, same hash */
 
 bool occupancy_test(const struct occupancy *o, uint64_t unit);     /* false past the end */
 uint64_t occupancy_rank(const struct occupancy *o, uint64_t unit); /* occupied units < unit */
 uint64_t occupancy_select(const struct occupancy *o, uint64_t k);  /* k < count */
+
+/*
+ * Taking units out again, in any order, once it is finished: those of [64 * word, 64 * word + 64)
+ * as bits, and keeping only some of them. Ranks and counts are wrong until occupancy_refit(),
+ * which is told how many allocated guest bytes went with them. 0, -ENOMEM, -EFBIG.
+ */
+uint64_t occupancy_word(const struct occupancy *o, uint64_t word);
+int occupancy_keep(struct occupancy *o, uint64_t word, uint64_t bits);
+void occupancy_refit(struct occupancy *o, uint64_t bytes_gone);
 
 /* Is any unit of [first, last) occupied? */
 bool occupancy_any(const struct occupancy *o, uint64_t first, uint64_t last);

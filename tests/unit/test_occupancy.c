@@ -217,6 +217,50 @@ static void test_structured(void **state)
 	}
 }
 
+/* Units that are taken out again, word by word in any order: full pages get bits, others go. */
+static void test_taking_out(void **state)
+{
+	static const uint64_t sizes[] = { 1, 64 * UNIT, 100 * UNIT, PAGE * UNIT + 1,
+		3 * PAGE * UNIT + 70 * UNIT };
+	uint64_t random = 6;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(sizes) * 4; i++) {
+		uint64_t size = sizes[i / 4], words = size / UNIT / 64 + 1, gone = 0;
+		struct model m;
+
+		model_begin(&m, size);
+		for (uint64_t at = 0; at < size; at += UNIT) {
+			/* Everything, or half of it. */
+			if (i % 2 == 0 || random_below(&random, 2))
+				model_add(&m, at, min_u64(at + UNIT, size));
+		}
+		occupancy_finish(m.o);
+		for (uint64_t n = words; n-- > 0;) {
+			uint64_t word = i % 4 < 2 ? n : words - 1 - n, expected = 0;
+			uint64_t keep =
+				random_below(&random, 3) ? random_below(&random, 1ull << 63) : 0;
+
+			if (word / 128 == 1) /* of one page nothing stays */
+				keep = 0;
+			for (uint64_t u = word * 64; u < min_u64(word * 64 + 64, m.units); u++) {
+				expected |= (uint64_t)m.set[u] << u % 64;
+				if (!m.set[u] || (keep >> u % 64 & 1))
+					continue;
+				m.set[u] = 0;
+				gone += min_u64(UNIT, size - u * UNIT);
+			}
+			assert_int_equal(occupancy_word(m.o, word), expected);
+			assert_int_equal(occupancy_keep(m.o, word, keep), 0);
+			assert_int_equal(occupancy_word(m.o, word), expected & keep);
+		}
+		m.bytes -= gone;
+		occupancy_refit(m.o, gone);
+		check(&m, &random);
+		model_end(&m);
+	}
+}
+
 /* Ranges that share a unit count it once, and their bytes each. */
 static void test_shared_units(void **state)
 {
@@ -419,6 +463,7 @@ int main(void)
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_empty_and_full),
 		cmocka_unit_test(test_structured),
+		cmocka_unit_test(test_taking_out),
 		cmocka_unit_test(test_shared_units),
 		cmocka_unit_test(test_hash),
 		cmocka_unit_test(test_huge),
