@@ -27,9 +27,20 @@
  */
 #define ZERO_COPY_MAX (512u << 10)
 
+/* What this thread is at. */
+static _Thread_local fuse_req_t request;
+
 static struct front *front_of(fuse_req_t req)
 {
+	request = req;
 	return fuse_req_userdata(req);
+}
+
+bool front_interrupted(void)
+{
+	struct front *front = fuse_req_userdata(request);
+
+	return fuse_req_interrupted(request) || fuse_session_exited(front->session);
 }
 
 /* Handles travel in fi->fh. */
@@ -66,8 +77,13 @@ static void front_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_write = front->zero_copy ? ZERO_COPY_MAX : READ_MAX;
 	conn->max_background = BACKGROUND_MAX;
 	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
+	if (front->slow_looks)
+		conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS;
 	if (conn->capable & FUSE_CAP_AUTO_INVAL_DATA)
 		conn->want |= FUSE_CAP_AUTO_INVAL_DATA;
+	/* Lookups and listings of one directory need not wait for each other. */
+	if (conn->capable & FUSE_CAP_PARALLEL_DIROPS)
+		conn->want |= FUSE_CAP_PARALLEL_DIROPS;
 	if (conn->capable & FUSE_CAP_SPLICE_WRITE)
 		conn->want |= FUSE_CAP_SPLICE_WRITE;
 	if (conn->capable & FUSE_CAP_SPLICE_MOVE)

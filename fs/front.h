@@ -16,7 +16,16 @@ struct front {
 	 * last look at it goes into the reply, so a read can carry two states of it.
 	 */
 	bool zero_copy;
+
+	/* A first look at a view reads all of its data: a listing does not do so by itself. */
+	bool slow_looks;
+
+	/* To know when it is about to end; once there is one. */
+	struct fuse_session *session;
 };
+
+/* Has whoever made this thread's request given up, or is the program to end? */
+bool front_interrupted(void);
 
 /* The user data of the session is a struct front. */
 extern const struct fuse_lowlevel_ops front_operations;

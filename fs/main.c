@@ -61,6 +61,7 @@ static const struct fuse_opt option_table[] = {
 	OPTION("sandbox_selftest", sandbox_selftest),
 	OPTION("follow_symlinks", follow_symlinks),
 	OPTION("zero_copy", zero_copy),
+	OPTION("detect_zeroes", detect_zeroes),
 	OPTION("allow_other", allow_other),
 	{ "noallow_other", offsetof(struct options, allow_other), 0 },
 	KEYED("format=", KEY_FORMAT),
@@ -314,6 +315,7 @@ static int mount_and_serve(const struct run *run, struct front *front)
 
 	if (!session)
 		return EXIT_USAGE;
+	front->session = session;
 	if (fuse_set_signal_handlers(session) != 0)
 		goto destroy;
 	if (fuse_session_mount(session, run->mountpoint) == 0)
@@ -332,10 +334,13 @@ static int open_and_serve(const struct run *run)
 		.datastore = run->datastore,
 		.rules = run->options->rules,
 		.rule_count = run->options->rule_count,
+		.detect_zeroes = run->options->detect_zeroes,
+		.interrupted = front_interrupted,
 	};
 	struct front front = {
 		.datastore = run->datastore,
 		.zero_copy = run->options->zero_copy,
+		.slow_looks = run->options->detect_zeroes,
 	};
 	int status = EXIT_SYSTEM;
 

@@ -252,6 +252,8 @@ void options_help(void)
 	       "    -o raw=GLOB            the same as format=GLOB:raw\n"
 	       "    -o follow_symlinks     follow symbolic links that stay in the datastore\n"
 	       "    -o cache_size=SIZE     memory for unpacked clusters and tables (64M)\n"
+	       "    -o detect_zeroes       leave what is allocated but all zero out of the qcow2\n"
+	       "                           and vmdk views; their first stat reads all data\n"
 	       "    -o uid=N, gid=N        owner of all files, instead of the sources'\n"
 	       "    -o fmask=M, dmask=M    octal permission bits to clear on files, directories\n"
 	       "    -o [no]allow_other     let other users in (default for root)\n"

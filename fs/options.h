@@ -23,6 +23,7 @@ struct options {
 	char *sandbox;
 	int follow_symlinks;
 	int zero_copy;
+	int detect_zeroes;
 	int sandbox_selftest;
 	int allow_other; /* 1 yes, 0 no, -1 as the user's rights suggest */
 	struct format_rule *rules;

@@ -266,7 +266,9 @@ int item_facts_since(struct item *item, int64_t since, struct facts *facts)
 	return 0;
 }
 
-static int measure(struct item *item, struct pool *pool, size_t index)
+/* No lock held: with detect_zeroes it may take long, and the image is listed meanwhile. */
+static int measure(struct item *item, struct pool *pool, size_t index, uint64_t generation,
+	struct view_facts *facts)
 {
 	const struct view *view;
 	struct pooled *pooled;
@@ -275,43 +277,62 @@ static int measure(struct item *item, struct pool *pool, size_t index)
 
 	if (r < 0)
 		return r;
-	if (image_generation(pooled_image(pooled)) != item->facts.generation)
+	if (image_generation(pooled_image(pooled)) != generation)
 		r = -ESTALE;
 	if (r == 0)
 		r = pooled_view(pooled, index, &view, &why);
 	if (r == 0) {
-		item->views[index].facts.size = view->size;
-		r = view_blocks(view, &item->views[index].facts.blocks);
+		facts->size = view->size;
+		r = view_blocks(view, &facts->blocks);
 	}
 	pool_put(pool, pooled);
 	if (r == -EFBIG)
 		log_warning("%s has no %s view: %s", quote(item->path).text,
 			view_formats[index]->name, why.text);
-	else if (r < 0 && r != -ESTALE)
+	else if (r < 0 && r != -ESTALE && r != -EINTR)
 		log_limited("%s: its %s view cannot be laid out: %s", quote(item->path).text,
 			view_formats[index]->name, *why.text ? why.text : strerror(-r));
 	return r;
 }
 
-int item_view_facts(struct item *item, struct pool *pool, size_t view, const struct facts *facts,
-	struct view_facts *view_facts)
+/* Is anything known of it in this state? *r is 1 where that is not how its view looks. */
+static bool recall(
+	struct item *item, size_t view, uint64_t generation, int *r, struct view_facts *view_facts)
 {
 	LOCKED(&item->lock);
 
-	if (item->status != STATUS_SERVED || item->facts.generation != facts->generation)
-		return -ESTALE;
-	if (item->views[view].error == 1) {
-		int r = measure(item, pool, view);
-
-		/* Only what follows from the image itself stays true. */
-		if (r < 0 && r != -EFBIG)
-			return r;
-		item->views[view].error = r;
-	}
-	if (item->views[view].error < 0)
-		return item->views[view].error;
+	if (item->status != STATUS_SERVED || item->facts.generation != generation)
+		return false;
+	*r = item->views[view].error;
 	*view_facts = item->views[view].facts;
-	return 0;
+	return true;
+}
+
+static void note(struct item *item, size_t view, uint64_t generation, int r,
+	const struct view_facts *view_facts)
+{
+	LOCKED(&item->lock);
+
+	if (item->status != STATUS_SERVED || item->facts.generation != generation)
+		return;
+	item->views[view].error = r;
+	item->views[view].facts = *view_facts;
+}
+
+int item_view_facts(struct item *item, struct pool *pool, size_t view, const struct facts *facts,
+	struct view_facts *view_facts)
+{
+	int r;
+
+	if (!recall(item, view, facts->generation, &r, view_facts))
+		return -ESTALE;
+	if (r != 1)
+		return r;
+	r = measure(item, pool, view, facts->generation, view_facts);
+	/* Only what follows from the image itself stays true. */
+	if (r == 0 || r == -EFBIG)
+		note(item, view, facts->generation, r, view_facts);
+	return r;
 }
 
 bool item_has_view(struct item *item, struct pool *pool, size_t view, const struct facts *facts)

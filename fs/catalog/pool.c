@@ -258,16 +258,36 @@ int64_t pooled_age(const struct pooled *pooled)
 	return pooled->age;
 }
 
-int pooled_view(struct pooled *pooled, size_t index, const struct view **view, struct why *why)
+/* Of two threads that lay it out, the second finds that the first was faster. */
+static const struct view *install(struct pooled *pooled, size_t index, struct view *view)
 {
 	LOCKED(&pooled->lock);
 
-	if (!pooled->views[index]) {
-		int r = view_open(pooled->image, view_formats[index], &pooled->views[index], why);
+	if (pooled->views[index])
+		view_close(view);
+	else
+		pooled->views[index] = view;
+	return pooled->views[index];
+}
 
-		if (r < 0)
-			return r;
-	}
-	*view = pooled->views[index];
-	return 0;
+static const struct view *known_view(struct pooled *pooled, size_t index)
+{
+	LOCKED(&pooled->lock);
+
+	return pooled->views[index];
+}
+
+int pooled_view(struct pooled *pooled, size_t index, const struct view **view, struct why *why)
+{
+	struct view *fresh;
+	int r;
+
+	*view = known_view(pooled, index);
+	if (*view)
+		return 0;
+	/* Without the lock: one view may take long while another does not. */
+	r = view_open(pooled->image, view_formats[index], &fresh, why);
+	if (r == 0)
+		*view = install(pooled, index, fresh);
+	return r;
 }

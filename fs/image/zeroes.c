@@ -51,9 +51,6 @@
 #define COST_OF_PLACE 256u
 #define UNPACK_FACTOR 64u
 
-/* After so many windows: does anybody wait for it, and is the source still the same? */
-#define CHECK_WINDOWS 16u
-
 struct scan {
 	const struct image *image;
 	pthread_mutex_t lock; /* of all that follows */
@@ -393,6 +390,7 @@ static void settle_window(struct scan *s, const struct window *w)
 		s->error = r;
 }
 
+/* Does anybody wait for it, and is the source still the same? */
 static int check(const struct image *image)
 {
 	int r = image_verify(image);
@@ -406,13 +404,12 @@ static int check(const struct image *image)
 static void look(struct scan *s, bool checks)
 {
 	struct looker *l = calloc(1, sizeof(*l));
-	unsigned windows = 0;
 	int r = l ? 0 : -ENOMEM;
 
 	if (l)
 		l->image = s->image;
 	while (r == 0 && take_window(s, &l->window)) {
-		if (checks && windows++ % CHECK_WINDOWS == 0)
+		if (checks)
 			r = check(s->image);
 		if (r == 0)
 			r = look_at_window(l);

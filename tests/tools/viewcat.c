@@ -2,7 +2,9 @@
 /*
  * viewcat: everything that a mount shows of one image, without a mount.
  *
- *     viewcat [-r none|family|datastore] [-F GLOB:FORMAT]... ROOT PATH COMMAND [ARGS]
+ *     viewcat [-z] [-r none|family|datastore] [-F GLOB:FORMAT]... ROOT PATH COMMAND [ARGS]
+ *
+ *     -z                    detect_zeroes
  *
  *     info                  format, size, files, and each view's size and blocks
  *     survey DIRECTORY      the same, and what of each view cannot be read (survey.h)
@@ -592,8 +594,9 @@ static bool parse_rule(char *text, struct format_rule *rule)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: viewcat [-r none|family|datastore] [-F GLOB:FORMAT]... ROOT PATH"
-			" info|survey|cat|copy|map|dump|read|check [ARGS]\n");
+	fprintf(stderr,
+		"usage: viewcat [-z] [-r none|family|datastore] [-F GLOB:FORMAT]... ROOT PATH"
+		" info|survey|cat|copy|map|dump|read|check [ARGS]\n");
 	return STATUS_USAGE;
 }
 
@@ -606,9 +609,13 @@ int main(int argc, char **argv)
 	struct datastore ds;
 	int option, status, err;
 
-	while ((option = getopt(argc, argv, "+r:F:")) >= 0) {
+	while ((option = getopt(argc, argv, "+zr:F:")) >= 0) {
 		if (option == 'r' && parse_policy(optarg, &policy))
 			continue;
+		if (option == 'z') {
+			context.detect_zeroes = true;
+			continue;
+		}
 		if (option == 'F' && context.rule_count < RULES_MAX &&
 			parse_rule(optarg, &rules[context.rule_count])) {
 			context.rule_count++;
