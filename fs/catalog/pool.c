@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Images stay open for a while after their last use, with their views and occupancy. */
+/* Images stay open for a while after their last use, with their views; their occupancy for longer.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,17 @@
 #include "imgfs/cleanup.h"
 
 #define MAX_IDLE 32
+
+/* Of images that are no longer open, what was learned of where they have data. */
+#define MAX_KEPT 4096
+
+struct kept {
+	UT_hash_handle hh; /* by path, in the order in which they were closed */
+	uint64_t generation;
+	struct learned *learned;
+	char path[];
+};
+
 struct pooled {
 	UT_hash_handle hh; /* in the table of the pool, in order of last use, unless detached */
 	bool detached;     /* not found: its source has changed, or memory was short */
@@ -27,6 +39,7 @@ struct pool {
 	pthread_mutex_t lock;
 	struct pooled *table; /* by path */
 	unsigned idle;
+	struct kept *kept;
 };
 
 struct pool *pool_new(const struct image_context *images)
@@ -40,14 +53,102 @@ struct pool *pool_new(const struct image_context *images)
 	return pool;
 }
 
+static void close_views(struct pooled *p)
+{
+	for (size_t i = 0; i < MAX_VIEWS; i++) {
+		view_close(p->views[i]);
+		p->views[i] = NULL;
+	}
+}
+
 static void pooled_free(struct pooled *p)
 {
-	for (size_t i = 0; i < MAX_VIEWS; i++)
-		view_close(p->views[i]);
+	close_views(p);
 	image_unref(p->image);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
 }
+
+/* ---- what is kept of an image that is closed ---- */
+
+static void drop_kept(struct pool *pool, struct kept *kept)
+{
+	HASH_DEL(pool->kept, kept);
+	learned_free(kept->learned);
+	free(kept);
+}
+
+/* Lock held. False: there is none. */
+static bool drop_oldest_kept(struct pool *pool)
+{
+	if (!pool->kept)
+		return false;
+	drop_kept(pool, pool->kept);
+	return true;
+}
+
+static struct kept *kept_new(const struct image *image, struct learned *learned)
+{
+	const char *path = image_path(image);
+	struct kept *kept = calloc(1, sizeof(*kept) + strlen(path) + 1);
+
+	if (!kept)
+		return NULL;
+	kept->generation = image_generation(image);
+	kept->learned = learned;
+	strcpy(kept->path, path);
+	return kept;
+}
+
+/* Takes over what the image has learned. Nobody uses it any more. */
+static void keep(struct pool *pool, struct image *image)
+{
+	struct learned *learned = image_forget(image);
+	struct kept *kept = learned ? kept_new(image, learned) : NULL;
+	struct kept *before;
+	LOCKED(&pool->lock);
+
+	if (!kept) {
+		learned_free(learned);
+		return;
+	}
+	HASH_FIND_STR(pool->kept, kept->path, before);
+	if (before)
+		drop_kept(pool, before);
+	if (HASH_COUNT(pool->kept) >= MAX_KEPT)
+		drop_oldest_kept(pool);
+	HASH_ADD_STR(pool->kept, path, kept);
+	if (!kept->hh.tbl) {
+		learned_free(learned);
+		free(kept);
+	}
+}
+
+/* Lock held. Gives it what another opening of it had learned; nobody else knows the image yet. */
+static void give(struct pool *pool, struct image *image)
+{
+	struct kept *kept;
+
+	HASH_FIND_STR(pool->kept, image_path(image), kept);
+	if (!kept)
+		return;
+	if (kept->generation == image_generation(image)) {
+		image_remember(image, kept->learned);
+		kept->learned = NULL;
+	}
+	drop_kept(pool, kept);
+}
+
+/* Its time is over. What was learned long enough after a change is true until the next one. */
+static void retire(struct pool *pool, struct pooled *p)
+{
+	close_views(p);
+	if (age_is_old(p->age) && image_verify(p->image) == 0)
+		keep(pool, p->image);
+	pooled_free(p);
+}
+
+/* ---- images that nobody uses ---- */
 
 /* Lock held. Takes what nobody uses out of the table, oldest first, until `keep` are left. */
 static struct pooled *take_idle(struct pool *pool, unsigned keep)
@@ -66,28 +167,52 @@ static struct pooled *take_idle(struct pool *pool, unsigned keep)
 	return NULL;
 }
 
-static bool drop_one(struct pool *pool, unsigned keep)
+static struct pooled *take_one(struct pool *pool, unsigned keep)
+{
+	LOCKED(&pool->lock);
+
+	return take_idle(pool, keep);
+}
+
+/* Nothing is left of what nobody uses. */
+static void drop_all(struct pool *pool)
 {
 	struct pooled *p;
 
+	while ((p = take_one(pool, 0)))
+		pooled_free(p);
+	LOCKED(&pool->lock);
+	while (drop_oldest_kept(pool))
+		;
+}
+
+static void retire_idle(struct pool *pool)
+{
+	struct pooled *p;
+
+	while ((p = take_one(pool, MAX_IDLE)))
+		retire(pool, p);
+}
+
+/* What was used longest ago goes first: what is kept, then images. False: there is nothing. */
+static bool drop_one(struct pool *pool)
+{
+	struct pooled *p;
+	bool dropped;
+
 	pthread_mutex_lock(&pool->lock);
-	p = take_idle(pool, keep);
+	dropped = drop_oldest_kept(pool);
+	p = dropped ? NULL : take_idle(pool, 0);
 	pthread_mutex_unlock(&pool->lock);
 	if (p)
 		pooled_free(p);
-	return p != NULL;
-}
-
-static void drop_idle(struct pool *pool, unsigned keep)
-{
-	while (drop_one(pool, keep))
-		;
+	return dropped || p;
 }
 
 /* Half of the memory that maps may take is for the images in use. */
 static void drop_large(struct pool *pool)
 {
-	while (occupancy_total_memory() > OCCUPANCY_TOTAL_MEMORY / 2 && drop_one(pool, 0))
+	while (occupancy_total_memory() > OCCUPANCY_TOTAL_MEMORY / 2 && drop_one(pool))
 		;
 }
 
@@ -95,7 +220,7 @@ void pool_free(struct pool *pool)
 {
 	if (!pool)
 		return;
-	drop_idle(pool, 0);
+	drop_all(pool);
 	pthread_mutex_destroy(&pool->lock);
 	free(pool);
 }
@@ -157,6 +282,7 @@ static struct pooled *insert(struct pool *pool, struct pooled *fresh)
 
 	HASH_FIND_STR(pool->table, image_path(fresh->image), p);
 	if (!p) {
+		give(pool, fresh->image);
 		add_to_table(pool, fresh);
 		return fresh;
 	}
@@ -181,7 +307,7 @@ static int open_pooled(struct pool *pool, const char *path, struct pooled **pool
 	pthread_mutex_init(&p->lock, NULL);
 	r = image_open(pool->images, path, &p->image, why);
 	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM) {
-		drop_idle(pool, 0); /* idle images hold what is lacking */
+		drop_all(pool); /* idle images hold what is lacking */
 		r = image_open(pool->images, path, &p->image, why);
 	}
 	if (r < 0) {
@@ -244,7 +370,7 @@ void pool_put(struct pool *pool, struct pooled *pooled)
 	if (drop_user(pool, pooled))
 		pooled_free(pooled);
 	else
-		drop_idle(pool, MAX_IDLE);
+		retire_idle(pool);
 	drop_large(pool);
 }
 

@@ -60,6 +60,7 @@ static void assert_bounded(uint32_t bits, uint64_t tables, uint64_t pattern, con
 	const struct occupancy *o;
 	struct why why = { "" };
 	double start = cpu_seconds();
+	struct learned *learned;
 
 	if (!image)
 		SKIP_REST("no file of 8 TiB here");
@@ -73,6 +74,16 @@ static void assert_bounded(uint32_t bits, uint64_t tables, uint64_t pattern, con
 		assert_int_equal(image_occupancy(image, &o, &why), -EFBIG);
 	assert_non_null(strstr(why.text, reason));
 	assert_true(cpu_seconds() - start < 1);
+
+	/* Nor when it is opened again. */
+	learned = image_forget(image);
+	image_unref(image);
+	image = open_image("x.qcow2");
+	image_remember(image, learned);
+	start = cpu_seconds();
+	assert_int_equal(image_occupancy(image, &o, &why), -EFBIG);
+	assert_non_null(strstr(why.text, reason));
+	assert_true(cpu_seconds() - start < 0.1);
 
 	image_unref(image);
 }
