@@ -80,6 +80,15 @@ static int setup(void **state)
 	return 0;
 }
 
+/* The same where content is looked at too. */
+static int setup_zeroes(void **state)
+{
+	int r = setup(state);
+
+	store.context.detect_zeroes = true;
+	return r;
+}
+
 static int teardown(void **state)
 {
 	for (size_t i = 0; i < expected.count; i++)
@@ -411,6 +420,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_each_allocation, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_allocations, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_calls, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_each_allocation, setup_zeroes, teardown),
+		cmocka_unit_test_setup_teardown(test_many_allocations, setup_zeroes, teardown),
+		cmocka_unit_test_setup_teardown(test_calls, setup_zeroes, teardown),
 	};
 
 	return run_unit_tests(tests);
