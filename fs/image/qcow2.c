@@ -627,6 +627,26 @@ static uint64_t empty_l1_end(const struct layer *layer, uint64_t index, const st
 	return index >= last ? layer->size : index * q->l2_span;
 }
 
+/*
+ * Who wants to know of the whole disk reads one L2 table after the other, and they lie far apart:
+ * so those that follow are asked for at once. Small tables are not worth a system call.
+ */
+#define TABLES_AHEAD     8u
+#define TABLE_WORTH_HINT 65536u
+
+static void ask_ahead(const struct layer *layer, const struct table_view *l1)
+{
+	const struct qcow2 *q = layer->state;
+	uint64_t at = TABLES_AHEAD * 8;
+	uint64_t table;
+
+	if (q->cluster < TABLE_WORTH_HINT || at + 8 > l1->length)
+		return;
+	table = get_be64(l1->bytes + at) & OFFSET_MASK;
+	if (table != 0)
+		table_will_need(layer->file, table, q->cluster);
+}
+
 static int qcow2_map(const struct layer *layer, uint64_t offset, uint64_t length,
 	enum map_detail detail, struct extent *extent)
 {
@@ -648,6 +668,8 @@ static int qcow2_map(const struct layer *layer, uint64_t offset, uint64_t length
 			.end = empty_l1_end(layer, index, &t),
 			.kind = EXTENT_BACKING,
 		};
+	if (table != 0 && detail == MAP_KIND && offset % q->l2_span == 0)
+		ask_ahead(layer, &t);
 	table_put(layer, &t);
 	return table == 0 ? 0 : map_l2(&w, table, offset, extent);
 }

@@ -4,6 +4,7 @@
  * cache: no table is ever allocated because a header says how large it is.
  */
 #include <errno.h>
+#include <fcntl.h>
 
 #include "imgfs/cache.h"
 #include "imgfs/checked.h"
@@ -49,4 +50,10 @@ int table_get(const struct layer *layer, const struct file *file, uint64_t offse
 void table_put(const struct layer *layer, struct table_view *view)
 {
 	cache_put(image_cache(layer->image), view->entry);
+}
+
+void table_will_need(const struct file *file, uint64_t offset, uint64_t length)
+{
+	if (range_ok(offset, length, file->state.size))
+		posix_fadvise(file->fd, (off_t)offset, (off_t)length, POSIX_FADV_WILLNEED);
 }

@@ -175,6 +175,9 @@ int table_get(const struct layer *layer, const struct file *file, uint64_t offse
 	struct table_view *view);
 void table_put(const struct layer *layer, struct table_view *view);
 
+/* Bytes of tables that will be asked for soon: the kernel may read them meanwhile. Only a hint. */
+void table_will_need(const struct file *file, uint64_t offset, uint64_t length);
+
 /* ---- what the rest of the program does with an image ---- */
 
 #define IMAGE_MAX_LAYERS 16
