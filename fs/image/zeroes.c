@@ -184,16 +184,12 @@ static void read_ahead(struct looker *l, const struct file *file, uint64_t offse
 static int holds_data(struct looker *l, const struct file *file, uint64_t offset, uint64_t length)
 {
 	uint64_t head = min_u64(length, HEAD);
-	int r;
+	int r = read_plain(l, file, head, offset);
 
-	if (in_hole(l, file, offset, offset + length))
-		return 0;
-	r = read_plain(l, file, head, offset);
 	if (r < 0 || !is_zero(l->plain, head))
 		return r < 0 ? r : 1;
-	r = find_hole(l, file, offset);
-	if (r < 0 || head == length || in_hole(l, file, offset, offset + length))
-		return r;
+	if (head == length)
+		return 0;
 	r = read_plain(l, file, length - head, offset + head);
 	return r < 0 ? r : !is_zero(l->plain, length - head);
 }
@@ -210,9 +206,13 @@ static int look_at_plain(struct looker *l, const struct extent *e)
 		end = unit_end(at, e->end);
 		if (test_unit(w->data, unit_of(w, at)))
 			continue;
-		if (!in_hole(l, e->file, offset, offset + (end - at)))
+		r = find_hole(l, e->file, offset);
+		if (r == 0 && in_hole(l, e->file, offset, offset + (end - at)))
+			continue;
+		if (r == 0) {
 			read_ahead(l, e->file, offset, file_end);
-		r = holds_data(l, e->file, offset, end - at);
+			r = holds_data(l, e->file, offset, end - at);
+		}
 		if (r < 0)
 			return r;
 		if (r == 1)
@@ -321,8 +321,6 @@ static int look_at_window(struct looker *l)
 	uint64_t size = image_size(l->image);
 	unsigned unit = 0, end;
 
-	/* What it costs must not depend on what this thread has looked at before. */
-	l->hole_file = NULL;
 	while (unit < WINDOW_UNITS) {
 		int r;
 

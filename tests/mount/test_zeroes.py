@@ -10,9 +10,10 @@ import pytest
 
 import images
 from faults import READ, Faults
-from fixtures import plain_only, require_programs
-from tools import KIB, MIB, check, compare, data_ranges, eventually, merged, qemu_map, refusal
-from tools import run, same
+from fixtures import SLOWER, plain_only, require, require_programs
+from test_scale import write_full_qcow2
+from tools import KIB, MIB, TIB, check, compare, data_ranges, eventually, merged, qemu_map
+from tools import refusal, run, same
 
 UNIT = 64 * KIB
 
@@ -114,6 +115,21 @@ def test_two_mounts_show_the_same(seen, store, mount):
     again = mount(store, "detect_zeroes")
     for name in COMPACT:
         assert same(seen[0] / name, again / name), name
+
+
+def test_what_is_preallocated_costs_nothing(datastore, mount):
+    """1 TiB that is mapped, and a hole of its file: there is nothing to read."""
+    try:
+        write_full_qcow2(datastore / "full.qcow2", TIB)
+    except OSError as e:
+        require(False, f"a file system with files of 1 TiB ({e})")
+    views = mount(datastore, "detect_zeroes")
+    start = time.monotonic()
+    st = os.stat(views / "full.vmdk")
+    taken = time.monotonic() - start
+    assert st.st_size < 200 * MIB and st.st_blocks * 512 < MIB
+    assert taken < 10 * SLOWER, f"{taken:.1f} s"
+    assert os.stat(views / "full.raw").st_blocks == TIB // 512
 
 
 # ---- while it is looked for ----
