@@ -170,8 +170,9 @@ static void front_statfs(fuse_req_t req, fuse_ino_t ino)
 
 static void front_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct front *front = front_of(req);
 	struct listing *listing;
-	int r = catalog_list(front_of(req)->catalog, ino, &listing);
+	int r = catalog_list(front->catalog, ino, &listing);
 
 	if (r < 0) {
 		reply_error(req, r);
@@ -179,7 +180,7 @@ static void front_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 	}
 	fi->fh = to_fh(listing);
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		listing_free(front_of(req)->catalog, listing);
+		listing_free(front->catalog, listing);
 }
 
 static void front_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
