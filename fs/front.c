@@ -38,8 +38,11 @@ static struct front *front_of(fuse_req_t req)
 
 bool front_interrupted(void)
 {
-	struct front *front = fuse_req_userdata(request);
+	struct front *front = request ? fuse_req_userdata(request) : NULL;
 
+	/* Whoever only lends a hand has no request. */
+	if (!front)
+		return false;
 	return fuse_req_interrupted(request) || fuse_session_exited(front->session);
 }
 
