@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks with known bytes, and images that hold them."""
 
+import array
 import os
 import shutil
+import struct
 from pathlib import Path
 
 from tools import KIB, MIB, pattern, run
@@ -109,3 +111,40 @@ def replace(path, new):
     temporary = path.with_name(f".{path.name}.new")
     shutil.copyfile(new, temporary)
     os.rename(temporary, path)
+
+
+def populate(directory, count, raw_too=True):
+    """Small images, no two files the same inode: all qcow2, or every second one raw."""
+    directory.mkdir()
+    template = directory.with_name("template")
+    if not template.exists():
+        create(template, "64K", "-o", "cluster_size=512")
+        run("qemu-io", "-c", "write -P 7 0 1k", template)
+    qcow2 = template.read_bytes()
+    for number in range(count // 2 if raw_too else count):
+        (directory / f"vm{number:05}.qcow2").write_bytes(qcow2)
+        if raw_too:
+            (directory / f"disk{number:05}.raw").write_bytes(b"\xeb\x3c\x90 raw" + bytes(4089))
+
+
+def write_full_qcow2(path, size):
+    """A qcow2 whose every cluster is mapped. Its data is a hole of its file, its tables are not:
+    an L2 table of 64 KiB for every 512 MiB of the disk."""
+    cluster, per_table = 1 << 16, 1 << 13
+    tables = size // (cluster * per_table)
+    l1 = 3 * cluster
+    l2 = l1 + -(-tables * 8 // cluster) * cluster
+    data = l2 + tables * cluster
+    copied = 1 << 63
+    with open(path, "wb") as file:
+        header = (b"QFI\xfb", 3, 0, 0, 16, size, 0, tables, l1, cluster, 1, 0, 0, 0, 0, 0, 4, 104)
+        file.write(struct.pack(">4sIQIIQIIQQIIQQQQII", *header))
+        file.seek(l1)
+        file.write(b"".join(struct.pack(">Q", copied | l2 + i * cluster) for i in range(tables)))
+        file.seek(l2)
+        for table in range(tables):
+            first = copied | data + table * per_table * cluster
+            entries = array.array("Q", range(first, first + per_table * cluster, cluster))
+            entries.byteswap()
+            file.write(entries.tobytes())
+        file.truncate(data + size)

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many images, and huge ones: what costs must follow what is there, not what could be."""
 
-import array
 import os
 import resource
-import struct
 import time
 
 import pytest
@@ -12,19 +10,6 @@ import pytest
 import images
 from fixtures import LARGER, SLOWER, require
 from tools import GIB, KIB, MIB, TIB, VIEWS, check, compare, data_ranges, pattern, run
-
-
-def populate(directory, count):
-    """Small images: half raw, half qcow2, no two files the same inode."""
-    directory.mkdir()
-    template = directory.with_name("template")
-    if not template.exists():
-        images.create(template, "64K", "-o", "cluster_size=512")
-        run("qemu-io", "-c", "write -P 7 0 1k", template)
-    qcow2 = template.read_bytes()
-    for number in range(count // 2):
-        (directory / f"vm{number:05}.qcow2").write_bytes(qcow2)
-        (directory / f"disk{number:05}.raw").write_bytes(b"\xeb\x3c\x90 raw" + bytes(4089))
 
 
 def seconds(*command):
@@ -47,7 +32,7 @@ def descriptors(mount):
 def crowds(tmp_path_factory):
     base = tmp_path_factory.mktemp("crowd")
     for count in (1000, 4000, 10_000):
-        populate(base / f"of{count}", count)
+        images.populate(base / f"of{count}", count)
     return base
 
 
@@ -205,34 +190,11 @@ def test_memory_of_a_full_disk(datastore, mount):
 # ---- disks that are mapped from end to end ----
 
 
-def write_full_qcow2(path, size):
-    """A qcow2 whose every cluster is mapped. Its data is a hole of its file, its tables are not:
-    an L2 table of 64 KiB for every 512 MiB of the disk."""
-    cluster, per_table = 1 << 16, 1 << 13
-    tables = size // (cluster * per_table)
-    l1 = 3 * cluster
-    l2 = l1 + -(-tables * 8 // cluster) * cluster
-    data = l2 + tables * cluster
-    copied = 1 << 63
-    with open(path, "wb") as file:
-        header = (b"QFI\xfb", 3, 0, 0, 16, size, 0, tables, l1, cluster, 1, 0, 0, 0, 0, 0, 4, 104)
-        file.write(struct.pack(">4sIQIIQIIQQIIQQQQII", *header))
-        file.seek(l1)
-        file.write(b"".join(struct.pack(">Q", copied | l2 + i * cluster) for i in range(tables)))
-        file.seek(l2)
-        for table in range(tables):
-            first = copied | data + table * per_table * cluster
-            entries = array.array("Q", range(first, first + per_table * cluster, cluster))
-            entries.byteswap()
-            file.write(entries.tobytes())
-        file.truncate(data + size)
-
-
 def test_a_full_disk_costs_one_pass_over_its_tables(datastore, mount):
     """The first stat of a view of 4 TiB reads its tables, 512 MiB, and no more: not a multiple of
     the time that reading them takes. The second is for nothing, and memory stays small."""
     try:
-        write_full_qcow2(datastore / "full.qcow2", 4 * TIB)
+        images.write_full_qcow2(datastore / "full.qcow2", 4 * TIB)
     except OSError as e:
         require(False, f"a file system with files of 4 TiB ({e})")
     start = time.monotonic()
