@@ -65,6 +65,13 @@ class Mount:
         self.works = False
 
     def start(self):
+        """To the first answer, with everything listed and so looked at once."""
+        self.start_unseen()
+        os.listdir(self.point)
+        self.works = True
+
+    def start_unseen(self):
+        """To the mount; no image has been looked at."""
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 self.argv,
@@ -80,8 +87,6 @@ class Mount:
                 raise DidNotMount(self.process.returncode, self.log())
             assert time.monotonic() < limit, f"not mounted in time: {self.log()}"
             time.sleep(0.005)
-        os.listdir(self.point)
-        self.works = True
 
     def log(self):
         return self.log_path.read_text(errors="replace")

@@ -62,10 +62,15 @@ def make(disk, scratch):
 
 
 def file_system(disk, tree, partition, limit, wanted, *options):
-    start, size = partition
     tree.mkdir()
     count = gather(tree, limit, wanted)
     assert count > 100, f"only {count} files"
+    write_ext4(disk, tree, partition, *options)
+    shutil.rmtree(tree)
+
+
+def write_ext4(disk, tree, partition, *options):
+    """A file system with the files of the tree, where the partition is."""
+    start, size = partition
     place = ["-E", f"offset={start * MIB}", "-d", tree, disk, f"{size}M"]
     run("mke2fs", "-qFt", "ext4", *options, *place, timeout=300)
-    shutil.rmtree(tree)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much is measured: all of it within twenty minutes, or with --quick within three."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+tests = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(tests / "mount"), str(tests / "realdisk")]
+
+from tools import GIB, MIB, TIB, VIEWS  # noqa: E402
+
+PARTS = ("convert", "sequential", "random", "latency", "growth")
+
+# name of the source: how qemu-img makes it
+SOURCES = {
+    "raw.raw": None,  # the disk itself
+    "plain.qcow2": ["-O", "qcow2"],
+    "zlib.qcow2": ["-O", "qcow2", "-c"],
+    "zstd.qcow2": ["-O", "qcow2", "-c", "-o", "compression_type=zstd"],
+    "sparse.vmdk": ["-O", "vmdk"],
+    "stream.vmdk": ["-O", "vmdk", "-o", "subformat=streamOptimized"],
+}
+COMPRESSED = ("zlib.qcow2", "zstd.qcow2", "stream.vmdk")
+
+DISK_SIZE = 8 * GIB
+HUGE = TIB
+
+
+def stem(source):
+    return source.rpartition(".")[0]
+
+
+def image_format(path):
+    return str(path).rpartition(".")[2]
+
+
+def is_identity(source, view):
+    """Is the view the source's own bytes?"""
+    return image_format(source) == view
+
+
+ALL_PAIRS = [(source, view) for source in SOURCES for view in VIEWS]
+
+
+@dataclass
+class Settings:
+    """Of a full run, unless told otherwise."""
+
+    name: str = "full"
+    runs: int = 5  # that count, of each contestant; one more before them warms up
+    disk_bytes: int = 1280 * MIB  # of files on the disk of 8 GiB
+    pairs: list = field(default_factory=lambda: ALL_PAIRS)
+    cat_pairs: tuple = (  # not many of the raw view: cat reads all of its 8 GiB
+        ("plain.qcow2", "raw"),
+        ("plain.qcow2", "vmdk"),
+        ("zlib.qcow2", "raw"),
+        ("zlib.qcow2", "vmdk"),
+        ("sparse.vmdk", "qcow2"),
+        ("stream.vmdk", "qcow2"),
+    )
+    window: int = 1024 * MIB  # of the disk that is read in order, and at random
+    sequential: tuple = ("plain.qcow2", "zlib.qcow2", "sparse.vmdk", "stream.vmdk", "raw.raw")
+    longest_read: float = 4.0  # seconds; what a slow one has read until then has to do
+    random: dict = field(
+        default_factory=lambda: {
+            "plain.qcow2": ("buffered 1", "direct 1", "buffered 8", "direct 8"),
+            "zlib.qcow2": ("buffered 1", "direct 1", "buffered 8", "direct 8", "hot 1", "hot 8"),
+            "stream.vmdk": ("direct 8", "hot 8"),
+            "raw.raw": ("direct 8",),
+        }
+    )
+    random_seconds: float = 0.5
+    crowd: int = 10_000
+    chain_bytes: int = 512 * MIB
+    growth_sources: tuple = ("plain.qcow2", "zlib.qcow2")
+
+
+def quick():
+    return Settings(
+        name="quick",
+        runs=3,
+        disk_bytes=400 * MIB,
+        pairs=[
+            ("raw.raw", "qcow2"),
+            *(("plain.qcow2", view) for view in VIEWS),
+            *(("zlib.qcow2", view) for view in ("raw", "vmdk")),
+            ("sparse.vmdk", "raw"),
+            ("stream.vmdk", "raw"),
+        ],
+        cat_pairs=(("zlib.qcow2", "vmdk"),),
+        window=256 * MIB,
+        sequential=("plain.qcow2", "zlib.qcow2", "sparse.vmdk", "raw.raw"),
+        longest_read=1.0,
+        random={
+            "plain.qcow2": ("buffered 1", "direct 8"),
+            "zlib.qcow2": ("direct 8", "hot 8"),
+        },
+        random_seconds=0.3,
+        chain_bytes=128 * MIB,
+        growth_sources=("plain.qcow2",),
+    )
