@@ -9,7 +9,7 @@ import subprocess
 
 from reading import drop_pages
 from prepare import warm
-from servers import IMGFS, imgfs_mount
+from servers import imgfs_mount
 from settings import DISK_SIZE, SOURCES, image_format, stem
 from timing import Failed, command, contest
 
@@ -28,7 +28,6 @@ def run_part(place, images, settings):
             for pair in settings.pairs:
                 if pair[0] == source:
                     one_pair(place, images, settings, mount, *pair)
-    place.results.say(f"convert: {IMGFS} is done")
 
 
 def one_pair(place, images, settings, mount, source, view):

@@ -49,17 +49,17 @@ class Settings:
 
     name: str = "full"
     runs: int = 5  # that count, of each contestant; one more before them warms up
-    disk_bytes: int = 1280 * MIB  # of files on the disk of 8 GiB
+    # Of files on the disk of 8 GiB. 54 conversions in six rounds take half of the twenty minutes.
+    disk_bytes: int = 1024 * MIB
     pairs: list = field(default_factory=lambda: ALL_PAIRS)
-    cat_pairs: tuple = (  # not many of the raw view: cat reads all of its 8 GiB
-        ("plain.qcow2", "raw"),
+    cat_pairs: tuple = (  # none of the raw view: cat reads all of its 8 GiB, holes too
+        ("raw.raw", "qcow2"),
         ("plain.qcow2", "vmdk"),
-        ("zlib.qcow2", "raw"),
         ("zlib.qcow2", "vmdk"),
         ("sparse.vmdk", "qcow2"),
         ("stream.vmdk", "qcow2"),
     )
-    window: int = 1024 * MIB  # of the disk that is read in order, and at random
+    window: int = 768 * MIB  # of the disk that is read in order, and at random
     sequential: tuple = ("plain.qcow2", "zlib.qcow2", "sparse.vmdk", "stream.vmdk", "raw.raw")
     longest_read: float = 4.0  # seconds; what a slow one has read until then has to do
     random: dict = field(
