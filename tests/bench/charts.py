@@ -40,16 +40,16 @@ def style(axes, title, ylabel):
 
 def bars(axes, groups, names, find):
     """Groups of bars with whiskers from least to most; find(group, name): values or None."""
-    width = 0.8 / max(1, len(names))
-    for index, name in enumerate(names):
-        for place, group in enumerate(groups):
+    present = [[name for name in names if find(group, name)] for group in groups]
+    width = 0.8 / max(1, *map(len, present))
+    for place, group in enumerate(groups):
+        for index, name in enumerate(present[place]):
             values = find(group, name)
-            if values:
-                middle = median(values)
-                noise = [[middle - min(values)], [max(values) - middle]]
-                x = place + (index - (len(names) - 1) / 2) * width
-                axes.bar(x, middle, width * 0.92, color=COLOURS.get(name, "#000000"))
-                axes.errorbar(x, middle, yerr=noise, color="#24292f", linewidth=0.8, capsize=1.5)
+            middle = median(values)
+            noise = [[middle - min(values)], [max(values) - middle]]
+            x = place + (index - (len(present[place]) - 1) / 2) * width
+            axes.bar(x, middle, width * 0.92, color=COLOURS.get(name, "#000000"))
+            axes.errorbar(x, middle, yerr=noise, color="#24292f", linewidth=0.8, capsize=1.5)
     axes.set_xticks(range(len(groups)))
 
 
@@ -97,7 +97,7 @@ def at_random(results, path):
     widths = [sum(row.split(",")[0] == s for row in rows) for s in sources]
     figure, all_axes = pyplot.subplots(
         *(1, len(sources)),
-        figsize=(max(8, 1.3 * sum(widths) + 2), 4.5),
+        figsize=(min(14, max(8, 1.3 * sum(widths) + 2)), 4.5),
         squeeze=False,
         gridspec_kw={"width_ratios": widths},
     )

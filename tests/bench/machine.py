@@ -33,7 +33,8 @@ def debian():
 
 def describe(imgfs, directory, command):
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
-    tree = Path(__file__).resolve().parent
+    tree = Path(__file__).resolve().parent.parent.parent
+    ours = Path(imgfs).resolve().is_relative_to(tree)
     version = output(imgfs, "--version").partition("\n")[0]
     commit = output("git", "-C", tree, "-c", "safe.directory=*", "describe", "--always", "--dirty")
     packages = output("dpkg-query", "-W", "-f", "${Package} ${Version}\n", *PACKAGES).splitlines()
@@ -41,7 +42,7 @@ def describe(imgfs, directory, command):
         "processor": f"{processor()}, {os.cpu_count()} processors, {memory} GiB of memory",
         "system": f"{debian()}, Linux {os.uname().release}",
         "file system": output("findmnt", "-no", "FSTYPE", "-T", directory),
-        "imgfs": f"{version} ({commit})",
+        "imgfs": f"{version} ({commit if ours else imgfs})",
         "versions": ", ".join(packages),
         "load before": " ".join(Path("/proc/loadavg").read_text().split()[:3]),
         "command": command,

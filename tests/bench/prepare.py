@@ -30,7 +30,8 @@ def larger(path):
 
 class Images:
     def __init__(self, directory, settings, results):
-        self.directory = Path(directory) / f"images-{settings.name}-{VERSION}"
+        kind = f"{settings.name}-{settings.disk_bytes // MIB}-{VERSION}"
+        self.directory = Path(directory) / f"images-{kind}"
         self.settings, self.results = settings, results
         self.directory.mkdir(parents=True, exist_ok=True)
 

@@ -21,13 +21,13 @@ from settings import PARTS, Settings, quick
 
 
 def arguments():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(prog="bench", usage="bench [--quick] [PART...]")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("imgfs")
     parser.add_argument("passthrough")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     for part in given.parts:
         if part not in PARTS:
             parser.error(f"no part {part}; there are: {', '.join(PARTS)}")

@@ -80,7 +80,7 @@ def quick():
     return Settings(
         name="quick",
         runs=3,
-        disk_bytes=400 * MIB,
+        disk_bytes=320 * MIB,
         pairs=[
             ("raw.raw", "qcow2"),
             *(("plain.qcow2", view) for view in VIEWS),
@@ -89,7 +89,7 @@ def quick():
             ("stream.vmdk", "raw"),
         ],
         cat_pairs=(("zlib.qcow2", "vmdk"),),
-        window=256 * MIB,
+        window=192 * MIB,
         sequential=("plain.qcow2", "zlib.qcow2", "sparse.vmdk", "raw.raw"),
         longest_read=1.0,
         random={
