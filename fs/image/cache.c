@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One lock, one table, one list in order of use. The lock is held for a lookup only, never while
- * an entry is filled; entries in use or being filled are not evicted, so the budget can be
- * exceeded by what the running requests hold.
+ * One lock, one table, a list in order of use, and one of what was passed on the way through. The
+ * lock is held for a lookup only, never while an entry is filled; entries in use or being filled
+ * are not evicted, so the budget can be exceeded by what the running requests hold.
  */
 #include "imgfs/cache.h"
 
@@ -36,7 +36,9 @@ struct cache_entry {
 	struct cache_key key;
 	struct cache_file *file;
 	struct cache_entry *next, *previous; /* of the file */
-	struct cache_entry *newer, *older;   /* in the list when ready and unused by nobody */
+	struct cache_list *list;             /* when ready and used by nobody */
+	struct cache_entry *newer, *older;   /* in it */
+	bool passed;                         /* the last who used it will not come back */
 	enum entry_state state;
 	int error;
 	unsigned users;
@@ -44,12 +46,18 @@ struct cache_entry {
 	uint8_t *bytes;
 };
 
+/* In order of the last use. */
+struct cache_list {
+	struct cache_entry *newest, *oldest;
+	size_t bytes;
+};
+
 struct cache {
 	pthread_mutex_t lock;
 	pthread_cond_t filled;
 	struct cache_entry *table;
 	struct cache_file *files;
-	struct cache_entry *newest, *oldest;
+	struct cache_list recent, passed;
 	size_t budget;
 	size_t entries, entries_max;
 	struct cache_stats stats;
@@ -75,19 +83,25 @@ struct cache *cache_new(size_t budget)
 	return cache;
 }
 
-static void list_remove(struct cache *cache, struct cache_entry *e)
+static void list_remove(struct cache_entry *e)
 {
-	*(e->newer ? &e->newer->older : &cache->newest) = e->older;
-	*(e->older ? &e->older->newer : &cache->oldest) = e->newer;
+	struct cache_list *list = e->list;
+
+	*(e->newer ? &e->newer->older : &list->newest) = e->older;
+	*(e->older ? &e->older->newer : &list->oldest) = e->newer;
+	list->bytes -= e->length;
 	e->newer = e->older = NULL;
+	e->list = NULL;
 }
 
-static void list_push(struct cache *cache, struct cache_entry *e)
+static void list_push(struct cache_list *list, struct cache_entry *e)
 {
-	e->older = cache->newest;
+	e->older = list->newest;
 	e->newer = NULL;
-	*(cache->newest ? &cache->newest->newer : &cache->oldest) = e;
-	cache->newest = e;
+	*(list->newest ? &list->newest->newer : &list->oldest) = e;
+	list->newest = e;
+	list->bytes += e->length;
+	e->list = list;
 }
 
 /* The file's list; made where it is not there. NULL out of memory. */
@@ -157,28 +171,41 @@ static void entry_free(struct cache_entry *e)
 	free(e);
 }
 
-static void drop_oldest(struct cache *cache)
+static void drop(struct cache *cache, struct cache_entry *e)
 {
-	struct cache_entry *e = cache->oldest;
-
-	list_remove(cache, e);
+	list_remove(e);
 	table_remove(cache, e);
 	entry_free(e);
+}
+
+/* Of what was passed so much stays, for whoever goes on from there. */
+#define PASSED_MAX (1u << 20)
+
+static struct cache_entry *least_wanted(const struct cache *cache)
+{
+	return cache->passed.oldest ? cache->passed.oldest : cache->recent.oldest;
 }
 
 /* Makes room until at most `keep` bytes are held, as far as entries are unused. */
 static void shrink(struct cache *cache, size_t keep)
 {
-	while (cache->oldest && (cache->stats.bytes > keep || cache->entries > cache->entries_max))
-		drop_oldest(cache);
+	struct cache_entry *e;
+
+	while (cache->passed.bytes > PASSED_MAX)
+		drop(cache, cache->passed.oldest);
+	while ((e = least_wanted(cache)) &&
+		(cache->stats.bytes > keep || cache->entries > cache->entries_max))
+		drop(cache, e);
 }
 
 void cache_free(struct cache *cache)
 {
+	struct cache_entry *e;
+
 	if (!cache)
 		return;
-	while (cache->oldest)
-		drop_oldest(cache);
+	while ((e = least_wanted(cache)))
+		drop(cache, e);
 	assert(!cache->table);
 	pthread_cond_destroy(&cache->filled);
 	pthread_mutex_destroy(&cache->lock);
@@ -194,7 +221,7 @@ static void drop_user(struct cache *cache, struct cache_entry *e)
 		entry_free(e);
 		return;
 	}
-	list_push(cache, e);
+	list_push(e->passed ? &cache->passed : &cache->recent, e);
 	shrink(cache, cache->budget);
 }
 
@@ -205,7 +232,7 @@ static int join(struct cache *cache, struct cache_entry *e, struct cache_entry *
 
 	cache->stats.hits++;
 	if (e->users++ == 0)
-		list_remove(cache, e);
+		list_remove(e);
 	while (e->state == ENTRY_FILLING)
 		pthread_cond_wait(&cache->filled, &cache->lock);
 	if (e->state == ENTRY_READY) {
@@ -295,11 +322,22 @@ size_t cache_length(const struct cache_entry *entry)
 	return entry->length;
 }
 
-void cache_put(struct cache *cache, struct cache_entry *entry)
+static void put(struct cache *cache, struct cache_entry *entry, bool passed)
 {
 	pthread_mutex_lock(&cache->lock);
+	entry->passed = passed;
 	drop_user(cache, entry);
 	pthread_mutex_unlock(&cache->lock);
+}
+
+void cache_put(struct cache *cache, struct cache_entry *entry)
+{
+	put(cache, entry, false);
+}
+
+void cache_pass(struct cache *cache, struct cache_entry *entry)
+{
+	put(cache, entry, true);
 }
 
 void cache_drop_file(struct cache *cache, uint64_t serial)
@@ -312,9 +350,7 @@ void cache_drop_file(struct cache *cache, uint64_t serial)
 	for (e = file ? file->entries : NULL; e; e = next) {
 		next = e->next; /* the last removal frees the file's list */
 		assert(e->state == ENTRY_READY && e->users == 0);
-		list_remove(cache, e);
-		table_remove(cache, e);
-		entry_free(e);
+		drop(cache, e);
 	}
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "image_private.h"
+#include "imgfs/checked.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/log.h"
 
@@ -107,6 +108,21 @@ int image_allocated(struct image *image, uint64_t *bytes)
 	}
 	*bytes = known - 1;
 	return r;
+}
+
+uint64_t image_known_hole(struct image *image, uint64_t guest)
+{
+	uint64_t unit = guest / OCCUPANCY_UNIT;
+	const struct occupancy *o;
+
+	/* What is left out for its zeros is no hole. */
+	if (image->context->detect_zeroes || pthread_mutex_trylock(&image->occupancy_lock) != 0)
+		return 0;
+	o = image->learned.occupancy; /* which stays as long as the image */
+	pthread_mutex_unlock(&image->occupancy_lock);
+	if (!o || occupancy_test(o, unit))
+		return 0;
+	return min_u64(occupancy_next(o, unit) * OCCUPANCY_UNIT, image_size(image));
 }
 
 void learned_clear(struct learned *learned)

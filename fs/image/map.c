@@ -52,7 +52,7 @@ static bool place_ok(const struct extent *e)
 }
 
 /* Entries that a format looks at in one call at most: a page of its tables. */
-#define ENTRIES_MAX 2048u
+#define ENTRIES_MAX 4096u
 
 /* So many entries are looked at in the time that a call takes by itself. */
 #define ENTRIES_PER_CALL 16u

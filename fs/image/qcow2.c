@@ -40,6 +40,7 @@
 #include "imgfs/image.h"
 #include "imgfs/log.h"
 #include "imgfs/wire.h"
+#include "imgfs/zero.h"
 
 enum {
 	MAGIC = 0,
@@ -584,6 +585,22 @@ static void past_cut(struct extent *e, const struct layer *layer, uint64_t offse
 		};
 }
 
+/* Most of a disk is not there, and entries of 0 say so: many of them at a time. */
+static void skip_absent(struct extent *e, struct walk *w, const uint8_t *page)
+{
+	const struct qcow2 *q = w->layer->state;
+	uint64_t room =
+		min_u64((uint64_t)(w->end - w->entry), (w->wanted - w->guest) / q->cluster * 8);
+	uint64_t entries;
+
+	if (q->extended || e->kind != EXTENT_BACKING || (w->entry - page) % ZERO_STEP != 0)
+		return;
+	entries = zero_steps(w->entry, room) / 8;
+	w->entry += entries * 8;
+	w->guest += entries * q->cluster;
+	e->end = w->guest;
+}
+
 static int map_l2(struct walk *w, uint64_t table, uint64_t offset, struct extent *e)
 {
 	const struct qcow2 *q = w->layer->state;
@@ -606,8 +623,13 @@ static int map_l2(struct walk *w, uint64_t table, uint64_t offset, struct extent
 		w->entry += q->entry_size;
 		w->guest += q->cluster;
 		sub = 0;
+		if (w->guest < w->wanted)
+			skip_absent(e, w, t.bytes);
 	}
-	table_put(w->layer, &t);
+	if (w->detail == MAP_KIND)
+		table_pass(w->layer, &t);
+	else
+		table_put(w->layer, &t);
 	past_cut(e, w->layer, offset);
 	return 0;
 }

@@ -52,6 +52,11 @@ void table_put(const struct layer *layer, struct table_view *view)
 	cache_put(image_cache(layer->image), view->entry);
 }
 
+void table_pass(const struct layer *layer, struct table_view *view)
+{
+	cache_pass(image_cache(layer->image), view->entry);
+}
+
 void table_will_need(const struct file *file, uint64_t offset, uint64_t length)
 {
 	if (range_ok(offset, length, file->state.size))

@@ -21,6 +21,7 @@
 #include "image_private.h"
 #include "imgfs/checked.h"
 #include "imgfs/cleanup.h"
+#include "imgfs/zero.h"
 #include "unpack.h"
 
 #define UNIT         ((uint64_t)OCCUPANCY_UNIT)
@@ -83,34 +84,6 @@ struct looker {
 	const struct file *ahead_file;
 	uint64_t ahead; /* of it, all before this has been asked for */
 };
-
-/* ---- zeros ---- */
-
-/* Compilers make vectors of the inner loop. */
-static bool is_zero(const uint8_t *bytes, size_t length)
-{
-	enum { STEP = 256 };
-
-	while (length >= STEP) {
-		uint64_t sum = 0;
-
-		for (size_t i = 0; i < STEP; i += 8) {
-			uint64_t word;
-
-			memcpy(&word, bytes + i, 8);
-			sum |= word;
-		}
-		if (sum)
-			return false;
-		bytes += STEP;
-		length -= STEP;
-	}
-	for (size_t i = 0; i < length; i++) {
-		if (bytes[i])
-			return false;
-	}
-	return true;
-}
 
 /* ---- a window ---- */
 

@@ -13,6 +13,18 @@ struct run {
 	bool zero;
 };
 
+/* A hole that is known needs no second look at the tables. */
+static int guest_extent(
+	const struct view *view, uint64_t guest, uint64_t length, struct extent *e, uint64_t *work)
+{
+	uint64_t hole_end = min_u64(image_known_hole(view->image, guest), guest + length);
+
+	if (hole_end <= guest)
+		return image_map_work(view->image, guest, length, MAP_KIND, e, work);
+	*e = (struct extent) { .start = guest, .end = hole_end, .kind = EXTENT_ZERO };
+	return 0;
+}
+
 static int guest_run(const struct view *view, const struct region *region, uint64_t offset,
 	struct run *run, uint64_t *work)
 {
@@ -24,8 +36,7 @@ static int guest_run(const struct view *view, const struct region *region, uint6
 	*run = (struct run) { .end = region->end, .zero = true };
 	if (guest >= size)
 		return 0;
-	r = image_map_work(view->image, guest, min_u64(size - guest, region->end - offset),
-		MAP_KIND, &e, work);
+	r = guest_extent(view, guest, min_u64(size - guest, region->end - offset), &e, work);
 	if (r < 0)
 		return r;
 	run->zero = e.kind == EXTENT_ZERO;

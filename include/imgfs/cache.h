@@ -37,6 +37,12 @@ const uint8_t *cache_bytes(const struct cache_entry *entry);
 size_t cache_length(const struct cache_entry *entry);
 void cache_put(struct cache *cache, struct cache_entry *entry);
 
+/*
+ * The same by someone on the way through all of a table, who will not come back: it makes room for
+ * what comes next on that way, and nothing that others use has to.
+ */
+void cache_pass(struct cache *cache, struct cache_entry *entry);
+
 /* Forgets all that was read of a file that is about to be closed; none of it may be held. */
 void cache_drop_file(struct cache *cache, uint64_t serial);
 

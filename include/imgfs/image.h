@@ -175,6 +175,9 @@ int table_get(const struct layer *layer, const struct file *file, uint64_t offse
 	struct table_view *view);
 void table_put(const struct layer *layer, struct table_view *view);
 
+/* The same where the bytes were all that there was to do with them: a MAP_KIND. */
+void table_pass(const struct layer *layer, struct table_view *view);
+
 /* Bytes of tables that will be asked for soon: the kernel may read them meanwhile. Only a hint. */
 void table_will_need(const struct file *file, uint64_t offset, uint64_t length);
 

@@ -60,6 +60,12 @@ int image_occupancy(struct image *image, const struct occupancy **occupancy, str
 int image_allocated(struct image *image, uint64_t *bytes);
 
 /*
+ * The end of the hole that guest offset `guest` is in, from what image_occupancy() found before;
+ * 0 where that does not tell. Costs nothing, and finds nothing that the tables would not show.
+ */
+uint64_t image_known_hole(struct image *image, uint64_t guest);
+
+/*
  * What image_occupancy() found, for when the same image, in the same generation, is opened again.
  * image_forget() takes it out of an image that nobody uses any more; NULL where it knows nothing.
  * image_remember() gives it to one that nobody uses yet; what is known there already stays.

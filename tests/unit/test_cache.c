@@ -29,8 +29,10 @@ static int make(void *buffer, size_t length, void *argument)
 	return 0;
 }
 
-/* Gets value n of so many bytes and gives it back; was it there already? */
-static bool had(struct cache *cache, uint64_t n, size_t length)
+typedef void put_function(struct cache *cache, struct cache_entry *entry);
+
+/* Gets value n of so many bytes and gives it back as `put` does; was it there already? */
+static bool had_and(struct cache *cache, uint64_t n, size_t length, put_function *put)
 {
 	struct cache_key key = key_of(n);
 	struct maker maker = { .value = n };
@@ -40,8 +42,13 @@ static bool had(struct cache *cache, uint64_t n, size_t length)
 	assert_int_equal(cache_length(entry), length);
 	for (size_t i = 0; i < length; i++)
 		assert_int_equal(cache_bytes(entry)[i], n & 0xff);
-	cache_put(cache, entry);
+	put(cache, entry);
 	return maker.calls == 0;
+}
+
+static bool had(struct cache *cache, uint64_t n, size_t length)
+{
+	return had_and(cache, n, length, cache_put);
 }
 
 static uint64_t held_bytes(struct cache *cache)
@@ -152,6 +159,37 @@ static void test_order(void **state)
 }
 
 /* What is in use stays, whatever the budget says. */
+/* Who goes through a large table takes little room, and from nobody. */
+static void test_passed(void **state)
+{
+	const size_t length = 16 * KIB;
+	struct cache *cache = cache_new(4 * MIB);
+
+	(void)state;
+	for (uint64_t n = 0; n < 100; n++)
+		assert_false(had(cache, n, length));
+	for (uint64_t n = 1000; n < 2000; n++) {
+		assert_false(had_and(cache, n, length, cache_pass));
+		/* The one before is still there, for whoever looks back a little. */
+		assert_true(n == 1000 || had_and(cache, n - 1, length, cache_pass));
+		assert_in_range(held_bytes(cache), 100 * length, 100 * length + MIB);
+	}
+	assert_false(had_and(cache, 1000, length, cache_pass));
+	for (uint64_t n = 0; n < 100; n++)
+		assert_true(had(cache, n, length));
+	/* What somebody comes back for is kept like all else. */
+	assert_true(had(cache, 1999, length));
+	for (uint64_t n = 3000; n < 3100; n++)
+		assert_false(had_and(cache, n, length, cache_pass));
+	assert_true(had(cache, 1999, length));
+	/* Where there is no room at all, what was passed goes first. */
+	for (uint64_t n = 4000; n < 4100; n++)
+		assert_false(had(cache, n, length));
+	assert_in_range(held_bytes(cache), 0, 4 * MIB);
+	assert_true(had(cache, 99, length));
+	cache_free(cache);
+}
+
 static void test_held(void **state)
 {
 	struct cache *cache = cache_new(2000);
@@ -465,6 +503,7 @@ int main(void)
 		cmocka_unit_test(test_keys),
 		cmocka_unit_test(test_budget),
 		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_passed),
 		cmocka_unit_test(test_held),
 		cmocka_unit_test(test_too_large),
 		cmocka_unit_test(test_failure),

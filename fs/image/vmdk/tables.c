@@ -13,9 +13,13 @@
 #include "extent.h"
 #include "imgfs/checked.h"
 #include "imgfs/wire.h"
+#include "imgfs/zero.h"
 
 /* 256 TiB of usual grains: more than any product makes, and 32 MiB to check at the open. */
 #define DIRECTORY_MAX (32u << 20)
+
+/* Tables that are taken for one: those of usual grains that a page of the cache holds. */
+#define ADJACENT_MAX 8u
 
 /* The marker before a compressed grain: its first sector, then the bytes that follow. */
 #define MARKER_LBA  0 /* u64 */
@@ -228,7 +232,16 @@ static uint64_t count_kind(const struct vmdk_extent *x, const struct table_view 
 
 	while (i < count) {
 		uint64_t entry = read_entry(t, view, i);
+		size_t at = i * t->entry_size;
 
+		/* Most of a disk is not there, and 0 says so in all kinds: many at a time. */
+		if (entry == 0 && at % ZERO_STEP == 0 && kind == absent_kind(x)) {
+			size_t zeros = zero_steps(view->bytes + at, count * t->entry_size - at);
+
+			i += zeros / t->entry_size;
+			if (zeros > 0)
+				continue;
+		}
 		if (entry >= t->least_place ? kind != EXTENT_DATA
 					    : find_grain(x, entry, MAP_KIND, &place) != kind)
 			break;
@@ -275,8 +288,28 @@ static void find_run(const struct vmdk_extent *x, const struct table_view *view,
 	}
 }
 
+/*
+ * How many tables, from that of the first entry of the view on, follow each other in the file as
+ * writers put them that allocate all at once? They are one long table then.
+ */
+static uint64_t adjacent_tables(
+	const struct vmdk_extent *x, const struct table_view *view, uint64_t table)
+{
+	const struct vmdk_tables *t = &x->tables;
+	uint64_t bytes = (uint64_t)t->entries * t->entry_size;
+	uint64_t most = min_u64(view->length / t->entry_size, ADJACENT_MAX);
+	uint64_t tables = 1, next;
+
+	while (tables < most &&
+		find_table(x, read_entry(t, view, tables), &next) == VMDK_ENTRY_PLACED &&
+		next == table + tables * bytes)
+		tables++;
+	return tables;
+}
+
+/* Of one or more tables that follow each other. */
 static int map_grains(const struct layer *layer, const struct vmdk_extent *x, uint64_t table,
-	uint64_t offset, uint64_t length, enum map_detail detail, struct extent *e)
+	uint64_t tables, uint64_t offset, uint64_t length, enum map_detail detail, struct extent *e)
 {
 	const struct vmdk_tables *t = &x->tables;
 	uint64_t first = offset % reach(t) / t->grain;
@@ -285,9 +318,12 @@ static int map_grains(const struct layer *layer, const struct vmdk_extent *x, ui
 
 	if (r < 0)
 		return r;
-	find_run(x, &view, min_u64(view.length / t->entry_size, t->entries - first), offset, length,
-		detail, e);
-	table_put(layer, &view);
+	find_run(x, &view, min_u64(view.length / t->entry_size, tables * t->entries - first),
+		offset, length, detail, e);
+	if (detail == MAP_KIND)
+		table_pass(layer, &view);
+	else
+		table_put(layer, &view);
 	if (detail == MAP_PLACE && e->kind == EXTENT_DATA)
 		cut_at_end(x, offset, e);
 	if (e->kind == EXTENT_PACKED)
@@ -302,7 +338,7 @@ int vmdk_tables_map(const struct layer *layer, const struct vmdk_extent *x, uint
 	uint64_t index = offset / reach(t);
 	enum vmdk_entry what;
 	struct table_view view;
-	uint64_t table, other, run = 1;
+	uint64_t table, other, run = 1, tables = 1;
 	int r = table_get(
 		layer, x->file, t->directory + index * t->entry_size, t->entry_size, &view);
 
@@ -313,9 +349,11 @@ int vmdk_tables_map(const struct layer *layer, const struct vmdk_extent *x, uint
 		(index + run) * reach(t) < x->size &&
 		find_table(x, read_entry(t, &view, run), &other) == VMDK_ENTRY_ABSENT)
 		run++;
+	if (what == VMDK_ENTRY_PLACED && detail == MAP_KIND)
+		tables = adjacent_tables(x, &view, table);
 	table_put(layer, &view);
 	if (what == VMDK_ENTRY_PLACED)
-		return map_grains(layer, x, table, offset, length, detail, e);
+		return map_grains(layer, x, table, tables, offset, length, detail, e);
 	/* The open has refused nonsense; if it is met now, the file has changed since. */
 	set_extent(e, what == VMDK_ENTRY_ABSENT ? absent_kind(x) : EXTENT_DAMAGED, index * reach(t),
 		min_u64((index + run) * reach(t), x->size));
