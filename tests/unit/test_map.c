@@ -519,7 +519,7 @@ static void test_merge_limit(void **state)
 		assert_true(e.end > at);
 		calls++;
 	}
-	assert_in_range(calls, 1, 20);
+	assert_true(calls >= 1 && calls <= 20);
 	image_unref(image);
 }
 
