@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/log.h"
 
@@ -71,12 +72,49 @@ static int read_error(int r)
 	return r == -ESTALE ? r : -EIO;
 }
 
-/* ---- names ---- */
+/* ---- what this libfuse and this kernel can do ---- */
+
+#if HAVE_PASSTHROUGH
+
+/* Nothing that is stacked itself may be behind it; so an overlayfs can be put on the mount. */
+static void init_passthrough(struct front *front, struct fuse_conn_info *conn)
+{
+	if (!front->passthrough)
+		return;
+	if (conn->capable & FUSE_CAP_PASSTHROUGH) {
+		conn->want |= FUSE_CAP_PASSTHROUGH;
+		conn->max_backing_stack_depth = FUSE_BACKING_STACKED_UNDER;
+		return;
+	}
+	log_info("zero_copy without passthrough, which this kernel does not have");
+	passthrough_free(front->passthrough);
+	front->passthrough = NULL;
+}
+
+static void answer_with_backing(struct fuse_file_info *fi, int id)
+{
+	fi->backing_id = id;
+}
+
+#else
+
+static void init_passthrough(struct front *front, struct fuse_conn_info *conn)
+{
+	(void)front, (void)conn;
+}
+
+static void answer_with_backing(struct fuse_file_info *fi, int id)
+{
+	(void)fi, (void)id;
+}
+
+#endif
 
 static void front_init(void *userdata, struct fuse_conn_info *conn)
 {
-	const struct front *front = userdata;
+	struct front *front = userdata;
 
+	init_passthrough(front, conn);
 	conn->max_write = front->zero_copy ? ZERO_COPY_MAX : READ_MAX;
 	conn->max_background = BACKGROUND_MAX;
 	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
@@ -92,6 +130,8 @@ static void front_init(void *userdata, struct fuse_conn_info *conn)
 	if (conn->capable & FUSE_CAP_SPLICE_MOVE)
 		conn->want |= FUSE_CAP_SPLICE_MOVE;
 }
+
+/* ---- names ---- */
 
 static void fill_entry(struct fuse_entry_param *e, const struct stat *st)
 {
@@ -299,6 +339,31 @@ static void front_readdirplus(
 
 /* ---- files ---- */
 
+static void close_handle(struct front *front, fuse_ino_t ino, struct handle *handle)
+{
+	catalog_close(front->catalog, handle);
+	if (front->passthrough)
+		passthrough_close(front->passthrough, ino);
+}
+
+/* Who reads it from now on? Sets what the answer says of that. 0 or -errno. */
+static int choose_reader(
+	struct front *front, fuse_ino_t ino, const struct handle *handle, struct fuse_file_info *fi)
+{
+	const struct view *view = handle_view(handle);
+	int id = 0;
+
+	if (front->passthrough)
+		id = passthrough_open(front->passthrough, ino,
+			view->identity ? image_file(view->image, 0)->fd : -1);
+	if (id > 0)
+		answer_with_backing(fi, id);
+	else if (id == 0)
+		/* The number of a view stands for one state of its sources; so do its pages. */
+		fi->keep_cache = handle_keeps_pages(handle);
+	return id < 0 ? id : 0;
+}
+
 static void front_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct front *front = front_of(req);
@@ -310,21 +375,23 @@ static void front_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		return;
 	}
 	r = catalog_open(front->catalog, ino, &handle);
+	if (r == 0) {
+		r = choose_reader(front, ino, handle, fi);
+		if (r < 0)
+			catalog_close(front->catalog, handle);
+	}
 	if (r < 0) {
 		reply_error(req, r);
 		return;
 	}
 	fi->fh = to_fh(handle);
-	/* The number of a view stands for one state of its sources; so do its pages. */
-	fi->keep_cache = handle_keeps_pages(handle);
 	if (fuse_reply_open(req, fi) == -ENOENT)
-		catalog_close(front->catalog, handle);
+		close_handle(front, ino, handle);
 }
 
 static void front_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	(void)ino;
-	catalog_close(front_of(req)->catalog, from_fh(fi));
+	close_handle(front_of(req), ino, from_fh(fi));
 	reply_error(req, 0);
 }
 

@@ -5,6 +5,7 @@
 
 #include "fuse_api.h"
 #include "imgfs/catalog.h"
+#include "passthrough.h"
 
 struct front {
 	struct catalog *catalog;
@@ -22,6 +23,12 @@ struct front {
 
 	/* To know when it is about to end; once there is one. */
 	struct fuse_session *session;
+
+	/*
+	 * A part of zero_copy: the kernel reads a view that is its source from there. NULL: no. Taken
+	 * away by INIT where this kernel cannot.
+	 */
+	struct passthrough *passthrough;
 };
 
 /* Has whoever made this thread's request given up, or is the program to end? */

@@ -19,9 +19,9 @@
 #include "mountpoint.h"
 #include "options.h"
 #include "process/background.h"
+#include "process/companion.h"
 #include "process/confine.h"
 #include "process/readahead.h"
-#include "process/unmounter.h"
 
 /* Exit statuses as mount(8) has them. */
 enum {
@@ -223,7 +223,13 @@ struct run {
 #define BASE_MEMORY   (256ull << 20)
 #define THREAD_MEMORY (16ull << 20) /* stack and buffers */
 
-static int confine_run(const struct run *run, struct why *why)
+/* Does root ask for what a companion does to let the kernel read by itself? */
+static bool wants_backing(const struct run *run)
+{
+	return HAVE_PASSTHROUGH && run->options->zero_copy && geteuid() == 0;
+}
+
+static int confine_run(const struct run *run, const struct companion *companion, struct why *why)
 {
 	struct confinement confinement = {
 		.root = run->datastore->root,
@@ -233,6 +239,7 @@ static int confine_run(const struct run *run, struct why *why)
 		.memory = BASE_MEMORY + run->settings->cache_size +
 			  THREAD_MEMORY * run->cmdline->max_threads,
 		.clone_fd = run->cmdline->clone_fd,
+		.orders = wants_backing(run) ? companion->orders : -1,
 	};
 
 	return run->settings->sandbox ? confine(&confinement, why)
@@ -240,7 +247,8 @@ static int confine_run(const struct run *run, struct why *why)
 }
 
 /* From the mount to the first request. The caller is still there to hear what goes wrong. */
-static int settle(const struct run *run, struct background *background, struct unmounter *unmounter)
+static int settle(const struct run *run, struct fuse_session *session,
+	struct background *background, struct companion *companion)
 {
 	struct why why;
 	int r = 0;
@@ -251,12 +259,13 @@ static int settle(const struct run *run, struct background *background, struct u
 	if (!run->settings->sandbox && !run->settings->run_as)
 		return r;
 	if (r == 0 && !mountpoint_is_handed_over(run->mountpoint))
-		r = unmounter_start(unmounter, run->mountpoint);
+		r = companion_start(companion, run->mountpoint,
+			wants_backing(run) ? fuse_session_fd(session) : -1);
 	if (r < 0) {
 		complain("starting a process: %s", strerror(-r));
 		return r;
 	}
-	r = confine_run(run, &why);
+	r = confine_run(run, companion, &why);
 	if (r < 0)
 		complain("confining the process: %s (-o sandbox=off does without)", why.text);
 	return r;
@@ -270,29 +279,35 @@ static bool is_mounted(struct fuse_session *session)
 	return poll(&connection, 1, 0) != 1 || !(connection.revents & POLLERR);
 }
 
-static void unmount(struct fuse_session *session, struct unmounter *unmounter)
+static void unmount(struct fuse_session *session, struct companion *companion)
 {
 	int r;
 
-	if (unmounter->orders < 0) {
+	if (companion->orders < 0) {
 		fuse_session_unmount(session);
 		return;
 	}
-	r = is_mounted(session) ? unmounter_run(unmounter) : 0;
+	r = is_mounted(session) ? companion_unmount(companion) : 0;
 	if (r < 0)
 		log_error("cannot unmount: %s", strerror(-r));
-	unmounter_stop(unmounter);
+	companion_stop(companion);
 }
 
 /* Mounted; until it is not. */
-static int serve_mounted(const struct run *run, struct fuse_session *session)
+static int serve_mounted(const struct run *run, struct fuse_session *session, struct front *front)
 {
 	struct background background = { -1, -1 };
-	struct unmounter unmounter = { -1 };
+	struct companion companion = { -1 };
 	autoclose int readahead = readahead_open(run->mountpoint);
 	int status = EXIT_SYSTEM;
 
-	if (settle(run, &background, &unmounter) == 0) {
+#if HAVE_PASSTHROUGH
+	if (front->zero_copy)
+		front->passthrough = passthrough_new(&companion, fuse_session_fd(session));
+#else
+	(void)front;
+#endif
+	if (settle(run, session, &background, &companion) == 0) {
 		if (background.caller >= 0)
 			background_done(&background, EXIT_OK);
 		/* A signal that ends the loop is a positive number, and a clean end. */
@@ -303,7 +318,9 @@ static int serve_mounted(const struct run *run, struct fuse_session *session)
 			status = serve(session, run->cmdline, readahead) >= 0 ? EXIT_OK
 									      : EXIT_SYSTEM;
 	}
-	unmount(session, &unmounter);
+	unmount(session, &companion);
+	passthrough_free(front->passthrough);
+	front->passthrough = NULL;
 	return status;
 }
 
@@ -319,7 +336,7 @@ static int mount_and_serve(const struct run *run, struct front *front)
 	if (fuse_set_signal_handlers(session) != 0)
 		goto destroy;
 	if (fuse_session_mount(session, run->mountpoint) == 0)
-		status = serve_mounted(run, session);
+		status = serve_mounted(run, session, front);
 	else
 		complain("mounting on %s failed", quote(run->mountpoint).text);
 	fuse_remove_signal_handlers(session);
@@ -396,7 +413,8 @@ static int parse_and_start(struct options *options, struct fuse_args *args)
 		options_help();
 		status = EXIT_OK;
 	} else if (cmdline.show_version) {
-		printf("imgfs %s\nlibfuse %s\n", IMGFS_VERSION, fuse_pkgversion());
+		printf("imgfs %s\nlibfuse %s%s\n", IMGFS_VERSION, fuse_pkgversion(),
+			HAVE_PASSTHROUGH ? ", passthrough" : "");
 		status = EXIT_OK;
 	} else if (options->bad) {
 		status = EXIT_USAGE;

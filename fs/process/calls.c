@@ -29,9 +29,6 @@ static const char *const plain_calls[] = {
 	"fstatfs",
 	"fstatfs64",
 	"close",
-	/* letting go of the terminal */
-	"dup2",
-	"dup3",
 	/* sources */
 	"pread64",
 	"preadv",
@@ -134,9 +131,27 @@ static int allow_fcntl(scmp_filter_ctx filter)
 	return r;
 }
 
+/* Letting go of the terminal. No other descriptor can become what it was not. */
+static int allow_dup(scmp_filter_ctx filter)
+{
+	int calls[] = { SCMP_SYS(dup2), SCMP_SYS(dup3) };
+	int r = 0;
+
+	for (uint32_t fd = 0; fd <= 2; fd++) {
+		for (size_t j = 0; r == 0 && j < sizeof(calls) / sizeof(calls[0]); j++) {
+			if (calls[j] >= 0)
+				r = allow_argument(filter, calls[j], 1, ~0u, fd);
+		}
+	}
+	return r;
+}
+
 static int allow_some(scmp_filter_ctx filter, const struct confinement *c)
 {
 	int r = allow_fcntl(filter);
+
+	if (r == 0)
+		r = allow_dup(filter);
 
 	/* Where is a file allocated? */
 	if (r == 0)
@@ -156,6 +171,9 @@ static int allow_some(scmp_filter_ctx filter, const struct confinement *c)
 	if (r == 0)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sendto), 1,
 			SCMP_A4_64(SCMP_CMP_MASKED_EQ, UINT64_MAX, 0));
+	/* Descriptors go to the companion alone; none ever comes. */
+	if (r == 0 && c->orders >= 0)
+		r = allow_argument(filter, SCMP_SYS(sendmsg), 0, ~0u, (uint32_t)c->orders);
 	if (r == 0 && c->clone_fd)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 0);
 	if (r == 0 && c->clone_fd)

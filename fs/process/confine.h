@@ -24,6 +24,7 @@ struct confinement {
 
 	uint64_t memory; /* bytes of data at most, stacks of threads included */
 	bool clone_fd;   /* every thread opens /dev/fuse for itself */
+	int orders;      /* the companion's socket, to hand it descriptors; -1 for none */
 };
 
 /* Descriptors at most; S3 of the policy. The gate stays well below (DATASTORE_MAX_FILES). */

@@ -2,6 +2,7 @@
 """What the suites that mount share: the program, what the machine must have, and mounts that
 end with the test that made them."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -20,6 +21,16 @@ LARGER = {"": 1, "thread": 4, "address": 8}[SANITIZER]
 
 # For tests of what no sanitizer goes with: the sandbox, strace, a malloc in the place of its own.
 plain_only = pytest.mark.plain
+
+
+@functools.cache
+def has_feature(name):
+    """Is the program under test built with what only a newer libfuse can do?"""
+    try:
+        done = subprocess.run([os.environ["IMGFS"], "-V"], capture_output=True, text=True)
+    except (KeyError, OSError):
+        return False  # the fixture imgfs says what is wrong
+    return name in done.stdout.replace("\n", ", ").split(", ")
 
 
 def require(condition, what):

@@ -47,7 +47,7 @@ def processes(point):
             name = (directory / "comm").read_text().strip()
         except OSError:
             continue
-        if b"imgfs" in arguments[0] and os.fsencode(point) in arguments and name != "imgfs-unmount" and state != "Z":
+        if b"imgfs" in arguments[0] and os.fsencode(point) in arguments and name != "imgfs-companion" and state != "Z":
             found.append(int(directory.name))
     return found
 

@@ -50,7 +50,7 @@ def capabilities(status, sets=("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 def companion(pid):
     """The process beside the server that unmounts."""
     (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    eventually(lambda: Path(f"/proc/{child}/comm").read_text() == "imgfs-unmount\n")
+    eventually(lambda: Path(f"/proc/{child}/comm").read_text() == "imgfs-companion\n")
     return int(child)
 
 

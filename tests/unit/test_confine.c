@@ -31,7 +31,11 @@
 
 static struct confinement confinement(void)
 {
-	return (struct confinement) { .root = store.datastore.root, .memory = 256 * MIB };
+	return (struct confinement) {
+		.root = store.datastore.root,
+		.memory = 256 * MIB,
+		.orders = -1,
+	};
 }
 
 /* The status of an exit has a byte, which is no line number: it goes through a pipe. */
@@ -323,10 +327,48 @@ static int calls_are_listed(void)
 	CHECK(fails_with(setrlimit(RLIMIT_NOFILE, &limit), EPERM));
 	CHECK(fails_with((int)syscall(SYS_sendto, -1, "x", 1, 0, NULL, 0), EBADF));
 	CHECK(fails_with((int)syscall(SYS_sendto, -1, "x", 1, 0, "address", 7), EPERM));
+	CHECK(dup3(file, 2, 0) == 2);
+	CHECK(fails_with(dup3(file, file + 1, 0), EPERM));
+	CHECK(fails_with(fcntl(file, F_DUPFD, 0), EPERM));
 	CHECK(fails_with((int)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0), EPERM));
 	CHECK(fails_with((int)syscall(SYS_clone3, NULL, 0), ENOSYS));
 	CHECK(pthread_create(&thread, NULL, set_flag, &flag) == 0);
 	CHECK(pthread_join(thread, NULL) == 0 && flag == 1);
+	return 0;
+}
+
+/* One byte and a descriptor. */
+static ssize_t hand_over(int to, int fd)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(fd))];
+	} control = { .align = { CMSG_LEN(sizeof(fd)), SOL_SOCKET, SCM_RIGHTS } };
+	struct iovec byte = { (void *)(uintptr_t) "x", 1 };
+	struct msghdr message = { .msg_iov = &byte, .msg_iovlen = 1 };
+
+	memcpy(CMSG_DATA(&control.align), &fd, sizeof(fd));
+	message.msg_control = &control;
+	message.msg_controllen = sizeof(control);
+	return sendmsg(to, &message, MSG_NOSIGNAL);
+}
+
+static int descriptors_for_the_companion(void)
+{
+	struct confinement c = confinement();
+	struct msghdr message = { .msg_iov = NULL };
+	int orders[2], others[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, orders) == 0);
+	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, others) == 0);
+	c.orders = orders[0];
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHECK(confine_calls(&c, NULL) == 0);
+	CHECK(hand_over(orders[0], c.root) == 1);
+	CHECK(hand_over(others[0], c.root) < 0 && errno == EPERM);
+	CHECK(recvmsg(orders[0], &message, 0) < 0 && errno == EPERM);
+	CHECK(fails_with(dup3(others[0], orders[0], 0), EPERM));
+	CHECK(fails_with(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, orders), EPERM));
 	return 0;
 }
 
@@ -368,6 +410,7 @@ CHILD_TEST(test_lower_limits, limits_only_sink)
 CHILD_TEST(test_files, files_beneath_alone)
 CHILD_TEST(test_device, device_where_asked)
 CHILD_TEST(test_calls, calls_are_listed)
+CHILD_TEST(test_descriptors_for_the_companion, descriptors_for_the_companion)
 CHILD_TEST(test_calls_for_clone_fd, calls_for_clone_fd)
 
 int main(void)
@@ -381,6 +424,7 @@ int main(void)
 		store_test(test_files),
 		store_test(test_device),
 		store_test(test_calls),
+		store_test(test_descriptors_for_the_companion),
 		store_test(test_calls_for_clone_fd),
 	};
 
