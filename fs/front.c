@@ -31,10 +31,16 @@
 /* What this thread is at. */
 static _Thread_local fuse_req_t request;
 
+static void see_ring(fuse_req_t req);
+
 static struct front *front_of(fuse_req_t req)
 {
+	struct front *front = fuse_req_userdata(req);
+
 	request = req;
-	return fuse_req_userdata(req);
+	if (front->ring_wanted && atomic_exchange(&front->ring_wanted, false))
+		see_ring(req);
+	return front;
 }
 
 bool front_interrupted(void)
@@ -110,11 +116,65 @@ static void answer_with_backing(struct fuse_file_info *fi, int id)
 
 #endif
 
+#if HAVE_IO_URING
+
+static void init_ring(struct front *front, const struct fuse_conn_info *conn)
+{
+	if (!front->ring_wanted || (conn->capable & FUSE_CAP_OVER_IO_URING))
+		return;
+	log_info("io_uring is not used: this kernel does not have it, or it is off (see "
+		 "/sys/module/fuse/parameters/enable_uring)");
+	front->ring_wanted = false;
+}
+
+/* The first request that is answered here. Only a library that has rings knows buffers in them. */
+static void see_ring(fuse_req_t req)
+{
+	if (fuse_req_is_uring(req))
+		return;
+	if (fuse_req_get_payload(req, &(char *) { NULL }, &(size_t) { 0 }, NULL) == -ENOTSUP)
+		log_info("io_uring is not used: this libfuse was built without it");
+	else
+		log_info("io_uring is not used: libfuse could not start it");
+}
+
+/* The reply's place in the ring that the request came by, where it did; or NULL. */
+static uint8_t *ring_buffer(fuse_req_t req, size_t size)
+{
+	size_t room = 0;
+	char *buffer;
+
+	if (fuse_req_get_payload(req, &buffer, &room, NULL) < 0 || room < size)
+		return NULL;
+	return (uint8_t *)buffer;
+}
+
+#else
+
+static void init_ring(struct front *front, const struct fuse_conn_info *conn)
+{
+	(void)front, (void)conn;
+}
+
+static void see_ring(fuse_req_t req)
+{
+	(void)req;
+}
+
+static uint8_t *ring_buffer(fuse_req_t req, size_t size)
+{
+	(void)req, (void)size;
+	return NULL;
+}
+
+#endif
+
 static void front_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct front *front = userdata;
 
 	init_passthrough(front, conn);
+	init_ring(front, conn);
 	conn->max_write = front->zero_copy ? ZERO_COPY_MAX : READ_MAX;
 	conn->max_background = BACKGROUND_MAX;
 	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
@@ -477,10 +537,14 @@ static int read_zero_copy(fuse_req_t req, const struct view *view, uint64_t offs
 
 static int read_copied(fuse_req_t req, const struct view *view, uint64_t offset, size_t size)
 {
-	uint8_t *buffer = thread_buffer();
+	uint8_t *buffer = ring_buffer(req, size);
 	uint64_t done;
-	int r = buffer ? view_read(view, offset, size, buffer, &done) : -ENOMEM;
+	int r = -ENOMEM;
 
+	if (!buffer)
+		buffer = thread_buffer();
+	if (buffer)
+		r = view_read(view, offset, size, buffer, &done);
 	if (r == 0)
 		fuse_reply_buf(req, (const char *)buffer, done);
 	return r;

@@ -3,6 +3,8 @@
 #ifndef IMGFS_FRONT_H
 #define IMGFS_FRONT_H
 
+#include <stdatomic.h>
+
 #include "fuse_api.h"
 #include "imgfs/catalog.h"
 #include "passthrough.h"
@@ -29,6 +31,9 @@ struct front {
 	 * away by INIT where this kernel cannot.
 	 */
 	struct passthrough *passthrough;
+
+	/* Whether requests come by a ring as was asked for is not known yet. */
+	atomic_bool ring_wanted;
 };
 
 /* Has whoever made this thread's request given up, or is the program to end? */

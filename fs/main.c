@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -35,6 +36,7 @@ enum {
 	KEY_FORMAT,
 	KEY_RAW,
 	KEY_WRITABLE,
+	KEY_RING,
 	KEY_IGNORED,
 };
 
@@ -67,6 +69,8 @@ static const struct fuse_opt option_table[] = {
 	KEYED("format=", KEY_FORMAT),
 	KEYED("raw=", KEY_RAW),
 	KEYED("rw", KEY_WRITABLE),
+	KEYED("io_uring", KEY_RING),
+	KEYED("io_uring_q_depth=", KEY_RING),
 
 	/* Forced in any case, whatever fstab and mount.fuse3 add of them. */
 	IGNORED("ro"),
@@ -103,6 +107,17 @@ static int positional_argument(struct options *options, const char *argument)
 	return *slot ? 0 : -1;
 }
 
+/* libfuse does it, and is to see it too; what there is to do here is to let it. */
+static int ring_option(struct options *options, const char *argument)
+{
+	if (!HAVE_IO_URING) {
+		complain("-o %s: this libfuse has no io_uring", quote(argument).text);
+		options->bad = true;
+		return 0;
+	}
+	return options_add_ring(options, argument) < 0 ? -1 : 1;
+}
+
 /* 0 takes the argument, 1 leaves it to libfuse. */
 static int option_found(void *data, const char *argument, int key, struct fuse_args *args)
 {
@@ -118,6 +133,8 @@ static int option_found(void *data, const char *argument, int key, struct fuse_a
 		complain("-o rw: views can only be read; mount with -o ro");
 		options->bad = true;
 		return 0;
+	case KEY_RING:
+		return ring_option(options, argument);
 	case KEY_IGNORED:
 		return 0;
 	case FUSE_OPT_KEY_NONOPT:
@@ -222,6 +239,7 @@ struct run {
 /* What a server with that many threads and that cache may need, generously. */
 #define BASE_MEMORY   (256ull << 20)
 #define THREAD_MEMORY (16ull << 20) /* stack and buffers */
+#define SLOT_MEMORY   (2ull << 20)  /* a request in a ring, and its reply */
 
 /* Does root ask for what a companion does to let the kernel read by itself? */
 static bool wants_backing(const struct run *run)
@@ -231,15 +249,19 @@ static bool wants_backing(const struct run *run)
 
 static int confine_run(const struct run *run, const struct companion *companion, struct why *why)
 {
+	/* libfuse makes a ring, and a thread for it, for each processor that there could be. */
+	unsigned rings = run->settings->ring_depth > 0 ? (unsigned)get_nprocs_conf() : 0;
 	struct confinement confinement = {
 		.root = run->datastore->root,
 		.change_user = run->settings->run_as,
 		.user = run->settings->run_as_user,
 		.group = run->settings->run_as_group,
 		.memory = BASE_MEMORY + run->settings->cache_size +
-			  THREAD_MEMORY * run->cmdline->max_threads,
+			  THREAD_MEMORY * run->cmdline->max_threads +
+			  rings * (THREAD_MEMORY + SLOT_MEMORY * run->settings->ring_depth),
 		.clone_fd = run->cmdline->clone_fd,
 		.orders = wants_backing(run) ? companion->orders : -1,
+		.rings = rings,
 	};
 
 	return run->settings->sandbox ? confine(&confinement, why)
@@ -358,6 +380,7 @@ static int open_and_serve(const struct run *run)
 		.datastore = run->datastore,
 		.zero_copy = run->options->zero_copy,
 		.slow_looks = run->options->detect_zeroes,
+		.ring_wanted = run->options->io_uring,
 	};
 	int status = EXIT_SYSTEM;
 
@@ -413,8 +436,8 @@ static int parse_and_start(struct options *options, struct fuse_args *args)
 		options_help();
 		status = EXIT_OK;
 	} else if (cmdline.show_version) {
-		printf("imgfs %s\nlibfuse %s%s\n", IMGFS_VERSION, fuse_pkgversion(),
-			HAVE_PASSTHROUGH ? ", passthrough" : "");
+		printf("imgfs %s\nlibfuse %s%s%s\n", IMGFS_VERSION, fuse_pkgversion(),
+			HAVE_PASSTHROUGH ? ", passthrough" : "", HAVE_IO_URING ? ", io_uring" : "");
 		status = EXIT_OK;
 	} else if (options->bad) {
 		status = EXIT_USAGE;

@@ -62,6 +62,18 @@ int options_add_raw(struct options *options, const char *glob)
 	return add_rule(options, glob, strlen(glob), "raw");
 }
 
+int options_add_ring(struct options *options, const char *argument)
+{
+	const char *depth = strchr(argument, '=');
+
+	options->io_uring |= !depth;
+	if (!depth)
+		return 0;
+	free(options->io_uring_depth);
+	options->io_uring_depth = strdup(depth + 1);
+	return options->io_uring_depth ? 0 : -1;
+}
+
 /* ---- values of options ---- */
 
 static bool parse_number(
@@ -164,6 +176,22 @@ static bool parse_choice(const char *name, const char *text, const char *yes, co
 	return false;
 }
 
+/* Eight where nothing is said, as in libfuse. */
+static bool parse_ring(const struct options *options, struct settings *settings)
+{
+	uint64_t depth = 8;
+
+	if (options->io_uring_depth &&
+		!parse_number("io_uring_q_depth", options->io_uring_depth, 10, 1024, &depth))
+		return false;
+	if (depth == 0) {
+		complain("-o io_uring_q_depth=0: a ring holds one request at least");
+		return false;
+	}
+	settings->ring_depth = options->io_uring ? (unsigned)depth : 0;
+	return true;
+}
+
 static bool parse_user(const char *text, struct settings *settings)
 {
 	const struct passwd *user;
@@ -193,7 +221,7 @@ bool options_read(const struct options *options, struct settings *settings)
 		!parse_choice("in_use", options->in_use, "allow", "refuse", false,
 			&settings->catalog.allow_in_use) ||
 		!parse_choice("sandbox", options->sandbox, "on", "off", true, &settings->sandbox) ||
-		!parse_user(options->run_as, settings))
+		!parse_user(options->run_as, settings) || !parse_ring(options, settings))
 		return false;
 	if (options->cache_size &&
 		!parse_size("cache_size", options->cache_size, &settings->cache_size))
@@ -218,6 +246,7 @@ void options_free(struct options *options)
 	free(options->in_use);
 	free(options->run_as);
 	free(options->sandbox);
+	free(options->io_uring_depth);
 }
 
 static void print_formats(const char *title, bool views)
@@ -267,6 +296,9 @@ void options_help(void)
 	       "                           capabilities, limits)\n"
 	       "    -o sandbox_selftest    mount, try to break out, tell, and end\n"
 	       "    -o max_threads=N       reads at a time (10)\n"
+	       "    -o io_uring            get requests by io_uring, where libfuse and the\n"
+	       "                           kernel can; the sandbox then holds less (README)\n"
+	       "    -o io_uring_q_depth=N  requests that a ring holds, one ring a processor (8)\n"
 	       "\n");
 	print_formats("    sources:", false);
 	print_formats("    views:  ", true);

@@ -24,6 +24,8 @@ struct options {
 	int follow_symlinks;
 	int zero_copy;
 	int detect_zeroes;
+	int io_uring;
+	char *io_uring_depth;
 	int sandbox_selftest;
 	int allow_other; /* 1 yes, 0 no, -1 as the user's rights suggest */
 	struct format_rule *rules;
@@ -36,6 +38,7 @@ struct settings {
 	enum reference_policy references;
 	struct catalog_options catalog;
 	uint64_t cache_size; /* bytes */
+	unsigned ring_depth; /* requests that a ring holds; 0 without io_uring */
 	bool sandbox;
 
 	bool run_as;
@@ -49,6 +52,9 @@ __attribute__((format(printf, 1, 2))) void complain(const char *fmt, ...);
 /* -o format=GLOB:NAME and -o raw=GLOB. 0, or -1 out of memory; a bad value sets options->bad. */
 int options_add_format(struct options *options, const char *value);
 int options_add_raw(struct options *options, const char *glob);
+
+/* -o io_uring and -o io_uring_q_depth=N, which libfuse is to see too. The same. */
+int options_add_ring(struct options *options, const char *argument);
 
 /* False after a line about what is wrong. */
 bool options_read(const struct options *options, struct settings *settings);

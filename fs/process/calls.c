@@ -13,6 +13,8 @@
 
 #include "confine.h"
 
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
 #ifndef FUSE_DEV_IOC_CLONE
 #define FUSE_DEV_IOC_CLONE _IOR(229, 0, uint32_t)
 #endif
@@ -91,10 +93,22 @@ static const char *const plain_calls[] = {
 	"getegid",
 };
 
-static int allow_plain(scmp_filter_ctx filter)
+/* What libfuse makes a ring for each processor with. confine.h tells what they mean. */
+static const char *const ring_calls[] = {
+	"io_uring_setup",
+	"io_uring_register",
+	"io_uring_enter",
+	"eventfd2",
+	"sched_setaffinity",
+	"mbind",
+	/* how many processors are there? A ring opens files as well; Landlock says which */
+	"openat",
+};
+
+static int allow_names(scmp_filter_ctx filter, const char *const names[], size_t count)
 {
-	for (size_t i = 0; i < sizeof(plain_calls) / sizeof(plain_calls[0]); i++) {
-		int call = seccomp_syscall_resolve_name(plain_calls[i]);
+	for (size_t i = 0; i < count; i++) {
+		int call = seccomp_syscall_resolve_name(names[i]);
 		int r;
 
 		if (call < 0)
@@ -188,7 +202,9 @@ int confine_calls(const struct confinement *c, struct why *why)
 
 	if (!filter)
 		return why_set(why, -ENOMEM, "seccomp: out of memory");
-	r = allow_plain(filter);
+	r = allow_names(filter, plain_calls, COUNT(plain_calls));
+	if (r == 0 && c->rings > 0)
+		r = allow_names(filter, ring_calls, COUNT(ring_calls));
 	if (r == 0)
 		r = allow_some(filter, c);
 	if (r == 0)

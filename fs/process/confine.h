@@ -25,6 +25,16 @@ struct confinement {
 	uint64_t memory; /* bytes of data at most, stacks of threads included */
 	bool clone_fd;   /* every thread opens /dev/fuse for itself */
 	int orders;      /* the companion's socket, to hand it descriptors; -1 for none */
+
+	/*
+	 * Rings that libfuse makes to get requests by io_uring; 0 for none. What a ring is asked
+	 * to do no filter of system calls sees, and a ring can be asked for files and sockets. So
+	 * with rings seccomp is no bound for somebody who has taken the process over. What still
+	 * is: no capabilities and none to come, Landlock (files beneath root alone; no TCP, no
+	 * signals, no abstract sockets), no process (rings make none), and the limits. Rings can
+	 * be restricted, but only by who makes them, and that is libfuse.
+	 */
+	unsigned rings;
 };
 
 /* Descriptors at most; S3 of the policy. The gate stays well below (DATASTORE_MAX_FILES). */
@@ -45,7 +55,10 @@ int confine(const struct confinement *confinement, struct why *why);
  */
 int confine_privileges(const struct confinement *confinement, struct why *why);
 
-/* No core dumps (they would hold tenants' data), CONFINE_MAX_DESCRIPTORS, `memory` of data. */
+/*
+ * No core dumps (they would hold tenants' data), `memory` of data, CONFINE_MAX_DESCRIPTORS and two
+ * for each ring.
+ */
 int confine_resources(const struct confinement *confinement, struct why *why);
 
 /*

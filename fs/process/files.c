@@ -59,14 +59,34 @@ static int allow_beneath(int ruleset, int fd, uint64_t rights)
 											: 0;
 }
 
-static int allow_device(int ruleset, int abi)
+static int allow_path(int ruleset, const char *path, uint64_t rights)
 {
-	autoclose int fd = open("/dev/fuse", O_PATH | O_CLOEXEC);
+	autoclose int fd = open(path, O_PATH | O_CLOEXEC);
 
 	if (fd < 0)
 		return -errno;
-	return allow_beneath(
-		ruleset, fd, FS_READ_FILE | FS_WRITE_FILE | (abi >= 5 ? FS_IOCTL_DEV : 0));
+	return allow_beneath(ruleset, fd, rights);
+}
+
+static int allow_device(int ruleset, int abi)
+{
+	return allow_path(
+		ruleset, "/dev/fuse", FS_READ_FILE | FS_WRITE_FILE | (abi >= 5 ? FS_IOCTL_DEV : 0));
+}
+
+/* What rings are made by: the processors and where their memory is. */
+static int allow_topology(int ruleset)
+{
+	static const char *const paths[] = { "/sys/devices/system/cpu",
+		"/sys/devices/system/node" };
+
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		int r = allow_path(ruleset, paths[i], FS_READ_FILE | FS_READ_DIR);
+
+		if (r < 0 && r != -ENOENT)
+			return r;
+	}
+	return 0;
 }
 
 int confine_files(const struct confinement *c, int *abi, struct why *why)
@@ -87,6 +107,8 @@ int confine_files(const struct confinement *c, int *abi, struct why *why)
 	r = allow_beneath(ruleset, c->root, FS_READ_FILE | FS_READ_DIR);
 	if (r == 0 && c->clone_fd)
 		r = allow_device(ruleset, *abi);
+	if (r == 0 && c->rings > 0)
+		r = allow_topology(ruleset);
 	if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
 		r = -errno;
 	if (r < 0)

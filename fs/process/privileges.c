@@ -78,7 +78,8 @@ int confine_resources(const struct confinement *c, struct why *why)
 	int r = set_limit(RLIMIT_CORE, 0, "core dumps", why);
 
 	if (r == 0)
-		r = set_limit(RLIMIT_NOFILE, CONFINE_MAX_DESCRIPTORS, "descriptors", why);
+		r = set_limit(RLIMIT_NOFILE, CONFINE_MAX_DESCRIPTORS + 2 * (rlim_t)c->rings,
+			"descriptors", why);
 	if (r == 0)
 		r = set_limit(RLIMIT_DATA, c->memory, "data", why);
 	return r;

@@ -81,6 +81,14 @@ def test_version(imgfs, option):
     assert re.match(r"imgfs \d+\.\d+", run(imgfs, option).out)
 
 
+@pytest.mark.lacks("io_uring")
+@pytest.mark.parametrize("option", ["io_uring", "io_uring_q_depth=4"])
+def test_no_io_uring(imgfs, store, point, option):
+    done = run(imgfs, "-o", option, store, point, check=False)
+    assert_fails(done, USAGE, option, "this libfuse has no io_uring")
+    assert not mounted_at(point)
+
+
 def test_no_arguments(imgfs):
     assert_fails(run(imgfs, check=False), USAGE, "DATASTORE MOUNTPOINT")
 
