@@ -59,3 +59,27 @@ build() {
 		die "the build in $directory failed"
 	fi
 }
+
+# ---- tests: what fails sets failed; $results takes JUnit files, $work what tests write ----
+
+# run_unit NAME DIRECTORY: the C tests of a build.
+# shellcheck disable=SC2034,SC2154 # of who sources this
+run_unit() {
+	local log=$2/meson-logs/testlog.junit.xml
+
+	rm -f "$log"
+	meson test -C "$2" --suite unit --print-errorlogs || failed=1
+	cp "$log" "$results/unit-$1.xml" || failed=1
+}
+
+# run_pytest NAME DIRECTORY [OPTION...], with Debian's Python, which has Debian's pytest.
+# shellcheck disable=SC2154
+run_pytest() {
+	local name=$1 directory=$2 status=0
+	shift 2
+	PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest -p no:cacheprovider -q --tb=short \
+		-rfE --basetemp="$work/$name" --junitxml="$results/$name.xml" \
+		"$tree/tests/$directory" "$@" || status=1
+	rm -rf --one-file-system "${work:?}/$name"
+	return $status
+}

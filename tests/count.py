@@ -10,7 +10,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-MOUNTING = ("mount", "mount-address", "mount-thread", "realdisk", "guest")
+MOUNTING = ("mount", "mount-address", "mount-thread", "realdisk", "guest", "newer")
 
 
 def count(path):
