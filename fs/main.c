@@ -186,17 +186,24 @@ static void fuse_message(enum fuse_log_level level, const char *fmt, va_list arg
 
 /* ---- the run, from the inside out ---- */
 
-/* The first request, FUSE_INIT: it has been waiting since the mount. */
+/*
+ * The first request, FUSE_INIT: it has been waiting since the mount. Threads that libfuse makes
+ * for rings get no signals, which are for this one.
+ */
 static void answer_first(struct fuse_session *session)
 {
 	struct fuse_buf request = { 0 };
+	sigset_t all, before;
 	int r;
 
 	do
 		r = fuse_session_receive_buf(session, &request);
 	while (r == -EINTR && !fuse_session_exited(session));
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
 	if (r > 0)
 		fuse_session_process_buf(session, &request);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	free(request.mem);
 }
 

@@ -31,6 +31,8 @@ static void pass_init(void *userdata, struct fuse_conn_info *conn)
 {
 	(void)userdata;
 	conn->max_write = READ_MAX;
+	conn->max_background = 64;
+	conn->congestion_threshold = 48;
 	conn->want |= conn->capable &
 		      (FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 }
