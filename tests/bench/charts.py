@@ -6,7 +6,7 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot  # noqa: E402
 
-from part_convert import BEST, CP, DEFAULT  # noqa: E402
+from part_convert import BEST, CP, DEFAULT, FLOOR  # noqa: E402
 from servers import CEILING, IMGFS, NATIVE, QSD  # noqa: E402
 from settings import SOURCES, VIEWS, is_identity  # noqa: E402
 from timing import median  # noqa: E402
@@ -18,6 +18,7 @@ COLOURS = {
     DEFAULT: "#8db8f5",
     "qemu-img convert": "#8db8f5",
     BEST: "#1f6feb",
+    FLOOR: "#b6bcc3",
     "qemu-nbd + nbdfuse": "#6cb4a8",
     "nbdkit + nbdfuse": "#2e7d6b",
     "xmount": "#b58bd6",
@@ -67,7 +68,7 @@ def save(figure, path, bottom):
 
 def convert(results, path):
     figure, all_axes = pyplot.subplots(1, len(VIEWS), figsize=(12, 4.2), sharey=True)
-    names = [n for n in (CP, DEFAULT, BEST) if n in results.contestants("convert")]
+    names = [n for n in (CP, DEFAULT, BEST, FLOOR) if n in results.contestants("convert")]
     for axes, view in zip(all_axes, VIEWS):
         rows = results.rows("convert")
         sources = [s for s in SOURCES if f"{s} → {view}" in rows]

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from part_convert import BEST, CP, DEFAULT
+from part_convert import BEST, CP, DEFAULT, FLOOR
 from part_latency import AGAIN
 from servers import CEILING, IMGFS, QSD
 from settings import COMPRESSED, SOURCES, is_identity
@@ -56,15 +56,14 @@ def line(what, cases, limit, less_is_better, unit="", sign=""):
 # ---- 1 ----
 
 
-def conversions(results, sources):
-    """Against whichever of the two ways of calling qemu-img is the quicker in the same round."""
+def conversions(results, sources, part="convert", who=CP, others=(DEFAULT, BEST)):
+    """Against whichever of the ways of calling qemu-img is the quicker in the same round."""
     cases = {}
-    for row in results.rows("convert"):
+    for row in results.rows(part):
         if row.split()[0] in sources:
-            times = [results.one("convert", row, name) for name in (CP, DEFAULT, BEST)]
+            times = [results.one(part, row, name) for name in (who, *others)]
             if all(times):
-                mine, default, best = times
-                cases[row] = ratios(mine, [min(pair) for pair in zip(default, best)])
+                cases[row] = ratios(times[0], [min(round_) for round_ in zip(*times[1:])])
     return cases
 
 
@@ -81,6 +80,19 @@ def convert_lines(results):
         *(conversions(results, packed), 0.5, True),
     )
     yield line(f"`cp` of any view of any source, {versus}", conversions(results, SOURCES), 1, True)
+    cold = "convert, from the disk"
+    yield line(
+        "`cp` of a view whose uncompressed source is on the disk alone, against `qemu-img convert`",
+        *(conversions(results, plain, cold, CP, (DEFAULT,)), 0.7, True),
+    )
+    yield line(
+        f"the same, {versus}",
+        *(conversions(results, plain, cold), 1, True),
+    )
+    yield line(
+        f"for comparison, the floor: `cp` of a ready-made file without FUSE, {versus}",
+        *(conversions(results, plain, "convert", FLOOR), 0.7, True),
+    )
 
 
 # ---- 2 and 3 ----

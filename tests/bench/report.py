@@ -8,6 +8,8 @@ from timing import median
 
 EXPLAINED = {
     "convert": "Seconds; less is better. *as is*: the view is the source's own bytes.",
+    "convert, from the disk": "Seconds; less is better. The source is not in the page cache, as "
+    "when an image is converted that nobody has read today.",
     "convert, not the disk": "Seconds; less is better. The view is read and thrown away; qemu-img "
     "decodes into null-co, which is the nearest that it has.",
     "sequential": "MiB/s; more is better. A fresh part of the kernel's page cache for each run: "
