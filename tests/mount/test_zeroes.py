@@ -11,7 +11,6 @@ import pytest
 import images
 from faults import READ, Faults
 from fixtures import SLOWER, plain_only, require, require_programs
-from test_scale import write_full_qcow2
 from tools import KIB, MIB, TIB, check, compare, data_ranges, eventually, merged, qemu_map
 from tools import refusal, run, same
 
@@ -120,7 +119,7 @@ def test_two_mounts_show_the_same(seen, store, mount):
 def test_what_is_preallocated_costs_nothing(datastore, mount):
     """1 TiB that is mapped, and a hole of its file: there is nothing to read."""
     try:
-        write_full_qcow2(datastore / "full.qcow2", TIB)
+        images.write_full_qcow2(datastore / "full.qcow2", TIB)
     except OSError as e:
         require(False, f"a file system with files of 1 TiB ({e})")
     views = mount(datastore, "detect_zeroes")
