@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "imgfs/crew.h"
 
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include <utlist.h>
+
+#include "imgfs/checked.h"
 
 /* Decoders keep their state elsewhere; a request's own buffers are not on this stack either. */
 #define STACK_BYTES (256u << 10)
@@ -41,7 +41,7 @@ struct crew *crew_new(unsigned threads)
 	pthread_mutex_init(&crew->lock, NULL);
 	pthread_cond_init(&crew->work, NULL);
 	pthread_cond_init(&crew->done, NULL);
-	crew->most = threads < CREW_MAX ? threads : CREW_MAX;
+	crew->most = (unsigned)min_u64(threads, CREW_MAX);
 	return crew;
 }
 
@@ -68,7 +68,25 @@ unsigned crew_suggested(void)
 	/* What this process may use, which may be less than there is. */
 	if (sched_getaffinity(0, sizeof(set), &set) < 0)
 		return 0;
-	return (unsigned)CPU_COUNT(&set) - 1;
+	return (unsigned)min_u64((unsigned)CPU_COUNT(&set) - 1, CREW_MAX);
+}
+
+bool crew_start_thread(pthread_t *thread, void *(*function)(void *), void *argument)
+{
+	sigset_t all, before;
+	pthread_attr_t attributes;
+	int r;
+
+	if (pthread_attr_init(&attributes) != 0)
+		return false;
+	pthread_attr_setstacksize(&attributes, STACK_BYTES);
+	/* Signals are for those who wait for them. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = pthread_create(thread, &attributes, function, argument);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attributes);
+	return r == 0;
 }
 
 static void take_part(struct job *job)
@@ -117,30 +135,13 @@ static void *member(void *argument)
 	return NULL;
 }
 
-/* Lock held. Without the thread things are slower, and that is all. */
-static void start_one(struct crew *crew)
-{
-	sigset_t all, before;
-	pthread_attr_t attributes;
-
-	if (pthread_attr_init(&attributes) != 0)
-		return;
-	pthread_attr_setstacksize(&attributes, STACK_BYTES);
-	/* Signals are for those who wait for them. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	if (pthread_create(&crew->threads[crew->started], &attributes, member, crew) == 0)
-		crew->started++;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
-}
-
 static void call_for_help(struct crew *crew, struct job *job)
 {
 	pthread_mutex_lock(&crew->lock);
 	DL_APPEND(crew->jobs, job);
-	if (crew->idle + 1 < job->count && crew->started < crew->most)
-		start_one(crew);
+	if (crew->idle + 1 < job->count && crew->started < crew->most &&
+		crew_start_thread(&crew->threads[crew->started], member, crew))
+		crew->started++;
 	for (unsigned i = 0; i < crew->idle && i + 1 < job->count; i++)
 		pthread_cond_signal(&crew->work);
 	pthread_mutex_unlock(&crew->lock);

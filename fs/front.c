@@ -9,29 +9,15 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "config.h"
+#include "features.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/log.h"
 
 /* For so long, in seconds, the kernel answers by itself. Stale numbers are refused at open. */
 #define TIMEOUT 1.0
 
-/* More is never asked for in one read: 256 pages of 4 KiB. */
-#define READ_MAX (1u << 20)
-
-/* Reads ahead of several readers at a time; the kernel's default is 12. */
-#define BACKGROUND_MAX 64
-
-/*
- * The same where replies are spliced: a pipe holds 1 MiB at most, and one that is too small for a
- * reply costs ten times the copy that it saves.
- */
-#define ZERO_COPY_MAX (512u << 10)
-
 /* What this thread is at. */
 static _Thread_local fuse_req_t request;
-
-static void see_ring(fuse_req_t req);
 
 static struct front *front_of(fuse_req_t req)
 {
@@ -39,7 +25,7 @@ static struct front *front_of(fuse_req_t req)
 
 	request = req;
 	if (front->ring_wanted && atomic_exchange(&front->ring_wanted, false))
-		see_ring(req);
+		features_see_ring(req);
 	return front;
 }
 
@@ -78,117 +64,9 @@ static int read_error(int r)
 	return r == -ESTALE ? r : -EIO;
 }
 
-/* ---- what this libfuse and this kernel can do ---- */
-
-#if HAVE_PASSTHROUGH
-
-/* Nothing that is stacked itself may be behind it; so an overlayfs can be put on the mount. */
-static void init_passthrough(struct front *front, struct fuse_conn_info *conn)
-{
-	if (!front->passthrough)
-		return;
-	if (conn->capable & FUSE_CAP_PASSTHROUGH) {
-		conn->want |= FUSE_CAP_PASSTHROUGH;
-		conn->max_backing_stack_depth = FUSE_BACKING_STACKED_UNDER;
-		return;
-	}
-	log_info("zero_copy without passthrough, which this kernel does not have");
-	passthrough_free(front->passthrough);
-	front->passthrough = NULL;
-}
-
-static void answer_with_backing(struct fuse_file_info *fi, int id)
-{
-	fi->backing_id = id;
-}
-
-#else
-
-static void init_passthrough(struct front *front, struct fuse_conn_info *conn)
-{
-	(void)front, (void)conn;
-}
-
-static void answer_with_backing(struct fuse_file_info *fi, int id)
-{
-	(void)fi, (void)id;
-}
-
-#endif
-
-#if HAVE_IO_URING
-
-static void init_ring(struct front *front, const struct fuse_conn_info *conn)
-{
-	if (!front->ring_wanted || (conn->capable & FUSE_CAP_OVER_IO_URING))
-		return;
-	log_info("io_uring is not used: this kernel does not have it, or it is off (see "
-		 "/sys/module/fuse/parameters/enable_uring)");
-	front->ring_wanted = false;
-}
-
-/* The first request that is answered here. Only a library that has rings knows buffers in them. */
-static void see_ring(fuse_req_t req)
-{
-	if (fuse_req_is_uring(req))
-		return;
-	if (fuse_req_get_payload(req, &(char *) { NULL }, &(size_t) { 0 }, NULL) == -ENOTSUP)
-		log_info("io_uring is not used: this libfuse was built without it");
-	else
-		log_info("io_uring is not used: libfuse could not start it");
-}
-
-/* The reply's place in the ring that the request came by, where it did; or NULL. */
-static uint8_t *ring_buffer(fuse_req_t req, size_t size)
-{
-	size_t room = 0;
-	char *buffer;
-
-	if (fuse_req_get_payload(req, &buffer, &room, NULL) < 0 || room < size)
-		return NULL;
-	return (uint8_t *)buffer;
-}
-
-#else
-
-static void init_ring(struct front *front, const struct fuse_conn_info *conn)
-{
-	(void)front, (void)conn;
-}
-
-static void see_ring(fuse_req_t req)
-{
-	(void)req;
-}
-
-static uint8_t *ring_buffer(fuse_req_t req, size_t size)
-{
-	(void)req, (void)size;
-	return NULL;
-}
-
-#endif
-
 static void front_init(void *userdata, struct fuse_conn_info *conn)
 {
-	struct front *front = userdata;
-
-	init_passthrough(front, conn);
-	init_ring(front, conn);
-	conn->max_write = front->zero_copy ? ZERO_COPY_MAX : READ_MAX;
-	conn->max_background = BACKGROUND_MAX;
-	conn->congestion_threshold = BACKGROUND_MAX * 3 / 4;
-	if (front->slow_looks)
-		conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS;
-	if (conn->capable & FUSE_CAP_AUTO_INVAL_DATA)
-		conn->want |= FUSE_CAP_AUTO_INVAL_DATA;
-	/* Lookups and listings of one directory need not wait for each other. */
-	if (conn->capable & FUSE_CAP_PARALLEL_DIROPS)
-		conn->want |= FUSE_CAP_PARALLEL_DIROPS;
-	if (conn->capable & FUSE_CAP_SPLICE_WRITE)
-		conn->want |= FUSE_CAP_SPLICE_WRITE;
-	if (conn->capable & FUSE_CAP_SPLICE_MOVE)
-		conn->want |= FUSE_CAP_SPLICE_MOVE;
+	features_ask(userdata, conn);
 }
 
 /* ---- names ---- */
@@ -417,7 +295,7 @@ static int choose_reader(
 		id = passthrough_open(front->passthrough, ino,
 			view->identity ? image_file(view->image, 0)->fd : -1);
 	if (id > 0)
-		answer_with_backing(fi, id);
+		features_answer_backing(fi, id);
 	else if (id == 0)
 		/* The number of a view stands for one state of its sources; so do its pages. */
 		fi->keep_cache = handle_keeps_pages(handle);
@@ -464,7 +342,8 @@ static void make_buffer_key(void)
 		abort();
 }
 
-/* A buffer of READ_MAX bytes for each thread: a fresh one per read would fault in every page. */
+/* A buffer of FRONT_READ_MAX bytes for each thread: a fresh one per read would fault in every page.
+ */
 static uint8_t *thread_buffer(void)
 {
 	uint8_t *buffer;
@@ -473,7 +352,7 @@ static uint8_t *thread_buffer(void)
 	buffer = pthread_getspecific(buffer_key);
 	if (buffer)
 		return buffer;
-	if (posix_memalign((void **)&buffer, 4096, READ_MAX) != 0)
+	if (posix_memalign((void **)&buffer, 4096, FRONT_READ_MAX) != 0)
 		return NULL;
 	if (pthread_setspecific(buffer_key, buffer) != 0) {
 		free(buffer);
@@ -485,7 +364,7 @@ static uint8_t *thread_buffer(void)
 /* One piece of a plan as libfuse wants it. */
 static struct fuse_buf piece_buffer(const struct piece *piece)
 {
-	static const uint8_t zeros[ZERO_COPY_MAX];
+	static const uint8_t zeros[FRONT_ZERO_COPY_MAX];
 
 	switch (piece->kind) {
 	case PIECE_FILE:
@@ -537,7 +416,7 @@ static int read_zero_copy(fuse_req_t req, const struct view *view, uint64_t offs
 
 static int read_copied(fuse_req_t req, const struct view *view, uint64_t offset, size_t size)
 {
-	uint8_t *buffer = ring_buffer(req, size);
+	uint8_t *buffer = features_ring_buffer(req, size);
 	uint64_t done;
 	int r = -ENOMEM;
 
@@ -557,9 +436,9 @@ static void front_read(
 	int r;
 
 	(void)ino;
-	if (size > READ_MAX)
-		size = READ_MAX;
-	if (front_of(req)->zero_copy && size <= ZERO_COPY_MAX)
+	if (size > FRONT_READ_MAX)
+		size = FRONT_READ_MAX;
+	if (front_of(req)->zero_copy && size <= FRONT_ZERO_COPY_MAX)
 		r = read_zero_copy(req, view, (uint64_t)offset, size);
 	else
 		r = read_copied(req, view, (uint64_t)offset, size);

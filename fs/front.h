@@ -9,6 +9,15 @@
 #include "imgfs/catalog.h"
 #include "passthrough.h"
 
+/* More is never asked for in one read: 256 pages of 4 KiB. */
+#define FRONT_READ_MAX (1u << 20)
+
+/*
+ * The same where replies are spliced: a pipe holds 1 MiB at most, and one that is too small for a
+ * reply costs ten times the copy that it saves.
+ */
+#define FRONT_ZERO_COPY_MAX (512u << 10)
+
 struct front {
 	struct catalog *catalog;
 	const struct datastore *datastore;
@@ -27,8 +36,8 @@ struct front {
 	struct fuse_session *session;
 
 	/*
-	 * A part of zero_copy: the kernel reads a view that is its source from there. NULL: no. Taken
-	 * away by INIT where this kernel cannot.
+	 * A part of zero_copy: the kernel reads a view that is its source from there. NULL: no.
+	 * Taken away by INIT where this kernel cannot.
 	 */
 	struct passthrough *passthrough;
 

@@ -344,8 +344,9 @@ static int serve_mounted(const struct run *run, struct fuse_session *session, st
 			status =
 				confine_selftest(run->datastore->root) == 0 ? EXIT_OK : EXIT_SYSTEM;
 		else
-			status = serve(session, run->cmdline, readahead) >= 0 ? EXIT_OK
-									      : EXIT_SYSTEM;
+			status = serve(session, run->cmdline, steal_fd(&readahead)) >= 0
+					 ? EXIT_OK
+					 : EXIT_SYSTEM;
 	}
 	unmount(session, &companion);
 	passthrough_free(front->passthrough);

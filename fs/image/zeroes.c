@@ -13,14 +13,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "image_private.h"
 #include "imgfs/checked.h"
 #include "imgfs/cleanup.h"
+#include "imgfs/crew.h"
 #include "imgfs/zero.h"
 #include "unpack.h"
 
@@ -34,10 +33,6 @@
 
 /* What is read ahead of that, for where the data is not in memory. */
 #define AHEAD (2u << 20)
-
-/* Threads that look, beside those whose requests ask for it: over all images. */
-#define MAX_HELPERS  7u
-#define HELPER_STACK (256u << 10)
 
 /* Units larger than this are unpacked one at a time, so that memory stays bounded. */
 #define LARGE_UNIT (1u << 20)
@@ -393,7 +388,12 @@ static void look(struct scan *s, bool checks)
 	free(l);
 }
 
-/* ---- threads ---- */
+/*
+ * ---- threads ----
+ *
+ * Not the crew's: they are at it for as long as it takes to read the image, and reads of others
+ * want the crew meanwhile. Over all images there are as many as the crew has.
+ */
 
 static void *help(void *scan)
 {
@@ -401,54 +401,26 @@ static void *help(void *scan)
 	return NULL;
 }
 
-/* One for each processor but the one that this thread is on. */
-static unsigned most_helpers(void)
-{
-	cpu_set_t set;
-
-	if (sched_getaffinity(0, sizeof(set), &set) < 0)
-		return 0;
-	return (unsigned)min_u64((unsigned)CPU_COUNT(&set) - 1, MAX_HELPERS);
-}
-
 static atomic_uint helpers_at_work;
 
 static bool take_turn(void)
 {
-	if (atomic_fetch_add(&helpers_at_work, 1) < most_helpers())
+	if (atomic_fetch_add(&helpers_at_work, 1) < crew_suggested())
 		return true;
 	atomic_fetch_sub(&helpers_at_work, 1);
 	return false;
-}
-
-/* A thread without signals, which are for others. */
-static bool start_helper(struct scan *s, pthread_t *thread)
-{
-	pthread_attr_t attributes;
-	sigset_t all, before;
-	int r;
-
-	if (pthread_attr_init(&attributes) != 0)
-		return false;
-	pthread_attr_setstacksize(&attributes, HELPER_STACK);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(thread, &attributes, help, s);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
-	return r == 0;
 }
 
 /* This thread does what there is to do, with those that there are turns and work for. */
 static void look_together(struct scan *s)
 {
 	uint64_t windows = occupancy_count(s->o) / WINDOW_UNITS;
-	uint64_t wanted = min_u64(most_helpers(), windows);
-	pthread_t threads[MAX_HELPERS];
+	uint64_t wanted = min_u64(crew_suggested(), windows);
+	pthread_t threads[CREW_MAX];
 	unsigned started = 0;
 
 	while (started < wanted && take_turn()) {
-		if (!start_helper(s, &threads[started])) {
+		if (!crew_start_thread(&threads[started], help, s)) {
 			atomic_fetch_sub(&helpers_at_work, 1);
 			break;
 		}

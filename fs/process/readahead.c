@@ -19,6 +19,9 @@ int readahead_open(const char *mountpoint)
 
 	if (statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC, 0, &stx) < 0)
 		return -errno;
+	/* If it is not there any more, or was not made here, this is about a disk of others. */
+	if (!(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT) || stx.stx_dev_major != 0)
+		return -ENODEV;
 	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", stx.stx_dev_major,
 		stx.stx_dev_minor);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -27,5 +30,8 @@ int readahead_open(const char *mountpoint)
 
 int readahead_raise(int fd)
 {
-	return write(fd, READAHEAD, strlen(READAHEAD)) < 0 ? -errno : 0;
+	int r = write(fd, READAHEAD, strlen(READAHEAD)) < 0 ? -errno : 0;
+
+	close(fd);
+	return r;
 }

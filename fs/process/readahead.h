@@ -11,11 +11,15 @@
 
 /*
  * Opens the setting of the file system that is mounted there, without asking it anything. A
- * descriptor, or -errno: only root may, and sysfs may be elsewhere or read-only.
+ * descriptor, or -errno: only root may, and sysfs may be elsewhere or read-only; -ENODEV where no
+ * mount begins there, as for one that was handed over.
  */
 int readahead_open(const char *mountpoint);
 
-/* Sets it; after FUSE_INIT was answered, which takes it back to the default. 0 or -errno. */
+/*
+ * Sets it, after FUSE_INIT was answered, which takes it back to the default; and closes the
+ * descriptor. 0 or -errno.
+ */
 int readahead_raise(int fd);
 
 #endif

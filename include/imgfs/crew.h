@@ -7,6 +7,8 @@
 #ifndef IMGFS_CREW_H
 #define IMGFS_CREW_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct crew;
@@ -21,8 +23,11 @@ struct crew;
 struct crew *crew_new(unsigned threads);
 void crew_free(struct crew *crew);
 
-/* As many as there are processors for, beside the thread that asks. */
+/* As many as there are processors for, beside the thread that asks; CREW_MAX at most. */
 unsigned crew_suggested(void);
+
+/* A thread with a small stack that gets no signals, to be joined. False: there can be none now. */
+bool crew_start_thread(pthread_t *thread, void *(*function)(void *), void *argument);
 
 typedef void crew_function(void *argument, size_t index);
 

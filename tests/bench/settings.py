@@ -57,7 +57,6 @@ class Settings:
         ("plain.qcow2", "raw"),
         ("plain.qcow2", "vmdk"),
         ("sparse.vmdk", "raw"),
-        ("zlib.qcow2", "raw"),
     )
     cat_pairs: tuple = (  # none of the raw view: cat reads all of its 8 GiB, holes too
         ("raw.raw", "qcow2"),
