@@ -9,7 +9,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "features.h"
+#include "abilities.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/log.h"
 
@@ -25,7 +25,7 @@ static struct front *front_of(fuse_req_t req)
 
 	request = req;
 	if (front->ring_wanted && atomic_exchange(&front->ring_wanted, false))
-		features_see_ring(req);
+		abilities_see_ring(req);
 	return front;
 }
 
@@ -66,7 +66,7 @@ static int read_error(int r)
 
 static void front_init(void *userdata, struct fuse_conn_info *conn)
 {
-	features_ask(userdata, conn);
+	abilities_ask(userdata, conn);
 }
 
 /* ---- names ---- */
@@ -241,7 +241,7 @@ static int fill_directory(
 		if (!put_entry(b, NULL, &entry, (off_t)offset + 1))
 			return 0;
 	}
-	listing_read_begin(&reader, front_of(b->req)->catalog, listing, offset - DOTS, b->plus);
+	listing_read_begin(&reader, listing, offset - DOTS, b->plus);
 	while ((r = listing_read_next(&reader, &entry)) == 1 &&
 		put_entry(b, &reader, &entry, (off_t)reader.position + DOTS + 1))
 		reader.position++;
@@ -295,7 +295,7 @@ static int choose_reader(
 		id = passthrough_open(front->passthrough, ino,
 			view->identity ? image_file(view->image, 0)->fd : -1);
 	if (id > 0)
-		features_answer_backing(fi, id);
+		abilities_answer_backing(fi, id);
 	else if (id == 0)
 		/* The number of a view stands for one state of its sources; so do its pages. */
 		fi->keep_cache = handle_keeps_pages(handle);
@@ -416,7 +416,7 @@ static int read_zero_copy(fuse_req_t req, const struct view *view, uint64_t offs
 
 static int read_copied(fuse_req_t req, const struct view *view, uint64_t offset, size_t size)
 {
-	uint8_t *buffer = features_ring_buffer(req, size);
+	uint8_t *buffer = abilities_ring_buffer(req, size);
 	uint64_t done;
 	int r = -ENOMEM;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The one place that says which API of libfuse main.c, front.c and features.c are written for. */
+/* The one place that says which API of libfuse main.c, front.c and abilities.c are written for. */
 #ifndef IMGFS_FUSE_API_H
 #define IMGFS_FUSE_API_H
 

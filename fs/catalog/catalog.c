@@ -25,7 +25,6 @@ struct known_folder {
 
 struct catalog {
 	struct catalog_parts parts;
-	struct catalog_options options;
 	pthread_mutex_t lock; /* of what follows */
 	struct known_folder *folders;
 	size_t files;           /* in them */
@@ -41,11 +40,6 @@ struct handle {
 	bool keeps_pages;
 };
 
-const struct catalog_parts *catalog_parts(const struct catalog *catalog)
-{
-	return &catalog->parts;
-}
-
 int catalog_new(const struct image_context *images, const struct catalog_options *options,
 	struct catalog **catalog)
 {
@@ -54,7 +48,7 @@ int catalog_new(const struct image_context *images, const struct catalog_options
 	if (!c)
 		return -ENOMEM;
 	c->parts.images = images;
-	c->options = *options;
+	c->parts.options = *options;
 	pthread_mutex_init(&c->lock, NULL);
 	c->parts.pool = pool_new(images);
 	c->parts.nodes = nodes_new();
@@ -148,29 +142,12 @@ static bool is_current(const struct folder *folder, const struct stat *st)
 	return !folder->unsettled && file_state_equal(&now, &folder->state);
 }
 
-/* A directory that has become something else, or that leads out now, is gone. */
-static int directory_error(int r)
-{
-	if (r == -ELOOP || r == -EXDEV || r == -ENOTDIR)
-		return -ENOENT;
-	return r == -EBUSY ? -ESTALE : r;
-}
-
-static int stat_directory(struct catalog *c, const char *path, struct stat *st)
-{
-	int r = datastore_stat(c->parts.images->datastore, path, st);
-
-	if (r == 0 && !S_ISDIR(st->st_mode))
-		r = -ENOTDIR;
-	return directory_error(r);
-}
-
 static int get_folder(struct catalog *c, const char *path, struct folder **folder)
 {
 	const struct datastore *datastore = c->parts.images->datastore;
 	struct folder *before;
 	struct stat st;
-	int r = stat_directory(c, path, &st);
+	int r = entry_stat_directory(&c->parts, path, &st);
 
 	if (r < 0)
 		return r;
@@ -183,74 +160,10 @@ static int get_folder(struct catalog *c, const char *path, struct folder **folde
 	folder_unref(before);
 	if (r == 0)
 		remember_folder(c, *folder);
-	return directory_error(r);
-}
-
-/* ---- attributes ---- */
-
-static void apply_owner(const struct catalog *c, struct stat *st)
-{
-	if (c->options.set_uid)
-		st->st_uid = c->options.uid;
-	if (c->options.set_gid)
-		st->st_gid = c->options.gid;
-}
-
-static void directory_stat(
-	const struct catalog *c, const struct stat *source, uint64_t id, struct stat *st)
-{
-	int mask = c->options.dmask;
-
-	*st = *source;
-	st->st_ino = id;
-	st->st_dev = 0;
-	st->st_mode = S_IFDIR | (mask >= 0 ? 0555 & ~(mode_t)mask : source->st_mode & 0555);
-	apply_owner(c, st);
-}
-
-/* What cp and its like shall ask for in one read. */
-#define VIEW_BLOCK (1 << 20)
-
-static void view_stat(const struct catalog *c, const struct facts *facts,
-	const struct view_facts *view, uint64_t id, struct stat *st)
-{
-	int mask = c->options.fmask;
-
-	*st = (struct stat) {
-		.st_ino = id,
-		.st_mode = S_IFREG | (mask >= 0 ? 0444 & ~(mode_t)mask : facts->mode),
-		.st_nlink = 1,
-		.st_uid = facts->uid,
-		.st_gid = facts->gid,
-		.st_size = (off_t)view->size,
-		.st_blocks = (blkcnt_t)view->blocks,
-		.st_blksize = VIEW_BLOCK,
-		.st_mtim = facts->mtime,
-		.st_atim = facts->mtime,
-		.st_ctim = facts->ctime,
-	};
-	apply_owner(c, st);
+	return entry_directory_error(r);
 }
 
 /* ---- lookup ---- */
-
-int catalog_enter_directory(
-	struct catalog *c, const char *parent, const char *name, struct stat *st)
-{
-	autofree char *path = path_join(parent, name);
-	struct node node = { .path = path };
-	struct stat source;
-	int r;
-
-	if (!path)
-		return -ENOMEM;
-	r = stat_directory(c, path, &source);
-	if (r < 0)
-		return r;
-	node.id = nodes_directory_id(path);
-	directory_stat(c, &source, node.id, st);
-	return nodes_enter(c->parts.nodes, &node);
-}
 
 /* Facts of an item and one of its views. A change between the two starts it again. */
 static int examine(struct catalog *c, struct item *item, size_t view, struct facts *facts,
@@ -266,27 +179,13 @@ static int examine(struct catalog *c, struct item *item, size_t view, struct fac
 	return r == -EFBIG ? -ENOENT : r;
 }
 
-int catalog_enter_view(struct catalog *c, struct item *item, size_t view, const struct facts *facts,
-	const struct view_facts *view_facts, struct stat *st)
-{
-	struct node node = {
-		.item = item,
-		.view = view,
-		.generation = facts->generation,
-		.id = nodes_view_id(item_path(item), view, facts->generation),
-	};
-
-	view_stat(c, facts, view_facts, node.id, st);
-	return nodes_enter(c->parts.nodes, &node);
-}
-
 static int enter_view(struct catalog *c, struct item *item, size_t view, struct stat *st)
 {
 	struct view_facts view_facts;
 	struct facts facts;
 	int r = examine(c, item, view, &facts, &view_facts);
 
-	return r < 0 ? r : catalog_enter_view(c, item, view, &facts, &view_facts, st);
+	return r < 0 ? r : entry_enter_view(&c->parts, item, view, &facts, &view_facts, st);
 }
 
 int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name, struct stat *st)
@@ -305,7 +204,7 @@ int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name
 		return r;
 	}
 	if (folder_has_directory(folder, name))
-		r = catalog_enter_directory(catalog, node.path, name, st);
+		r = entry_enter_directory(&catalog->parts, node.path, name, st);
 	else if (folder_find(folder, name, &item, &view))
 		r = enter_view(catalog, item, view, st);
 	else
@@ -328,16 +227,16 @@ static int node_stat(struct catalog *c, const struct node *node, struct stat *st
 	int r;
 
 	if (!node->item) {
-		r = stat_directory(c, node->path, &source);
+		r = entry_stat_directory(&c->parts, node->path, &source);
 		if (r == 0)
-			directory_stat(c, &source, node->id, st);
+			entry_directory_stat(&c->parts, &source, node->id, st);
 		return r == -ENOENT ? -ESTALE : r;
 	}
 	r = examine(c, node->item, node->view, &facts, &view_facts);
 	if (r == -ENOENT || (r == 0 && facts.generation != node->generation))
 		return -ESTALE;
 	if (r == 0)
-		view_stat(c, &facts, &view_facts, node->id, st);
+		entry_view_stat(&c->parts, &facts, &view_facts, node->id, st);
 	return r;
 }
 
@@ -399,7 +298,7 @@ static int open_view(struct catalog *c, const struct node *node, struct handle *
 		return r;
 	if (image_generation(pooled_image(h->pooled)) != node->generation)
 		r = -ESTALE;
-	if (r == 0 && !c->options.allow_in_use)
+	if (r == 0 && !c->parts.options.allow_in_use)
 		r = check_use(pooled_image(h->pooled));
 	if (r == 0)
 		r = pooled_view(h->pooled, node->view, &h->view, &why);
@@ -473,7 +372,7 @@ int catalog_list(struct catalog *catalog, uint64_t directory, struct listing **l
 	node_release(&node);
 	if (r < 0)
 		return r;
-	r = listing_new(folder, &l);
+	r = listing_new(&catalog->parts, folder, &l);
 	folder_unref(folder);
 	if (r < 0)
 		return r;

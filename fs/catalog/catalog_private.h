@@ -206,31 +206,44 @@ bool nodes_open_old(struct nodes *nodes, uint64_t id);
 int nodes_get(struct nodes *nodes, uint64_t id, struct node *node);
 void node_release(struct node *node);
 
-/* ---- listing.c: a directory as it is read ---- */
+/* ---- entry.c: what the kernel is told of a name ---- */
 
-struct listing {
-	struct listing *prev, *next; /* in the catalog's list */
-	struct folder *folder;
-};
-
-/* Takes its own reference to the folder. 0 or -ENOMEM. */
-int listing_new(struct folder *folder, struct listing **listing);
-void listing_destroy(struct listing *listing);
-
-/* ---- catalog.c: what the parts are put together to ---- */
-
+/* What the catalog is put together from; none of it changes while it lives. */
 struct catalog_parts {
 	const struct image_context *images;
+	struct catalog_options options;
 	struct pool *pool;
 	struct nodes *nodes;
 };
 
-const struct catalog_parts *catalog_parts(const struct catalog *catalog);
+/* A directory that has become something else, or that leads out now, is gone. */
+int entry_directory_error(int r);
 
-/* Make *st of what was found out, and take a reference to the node. 0 or -errno. */
-int catalog_enter_directory(
-	struct catalog *c, const char *parent, const char *name, struct stat *st);
-int catalog_enter_view(struct catalog *c, struct item *item, size_t view, const struct facts *facts,
-	const struct view_facts *view_facts, struct stat *st);
+/* Of the directory at path as it is in the datastore. 0, or -errno as the kernel shall see it. */
+int entry_stat_directory(const struct catalog_parts *c, const char *path, struct stat *st);
+
+/* As it is shown. */
+void entry_directory_stat(
+	const struct catalog_parts *c, const struct stat *source, uint64_t id, struct stat *st);
+void entry_view_stat(const struct catalog_parts *c, const struct facts *facts,
+	const struct view_facts *view, uint64_t id, struct stat *st);
+
+/* The same, and takes a reference to the node. 0 or -errno. */
+int entry_enter_directory(
+	const struct catalog_parts *c, const char *parent, const char *name, struct stat *st);
+int entry_enter_view(const struct catalog_parts *c, struct item *item, size_t view,
+	const struct facts *facts, const struct view_facts *view_facts, struct stat *st);
+
+/* ---- listing.c: a directory as it is read ---- */
+
+struct listing {
+	struct listing *prev, *next; /* in the catalog's list */
+	const struct catalog_parts *parts;
+	struct folder *folder;
+};
+
+/* Takes its own reference to the folder. 0 or -ENOMEM. */
+int listing_new(const struct catalog_parts *parts, struct folder *folder, struct listing **listing);
+void listing_destroy(struct listing *listing);
 
 #endif

@@ -14,12 +14,13 @@
 #include "imgfs/crew.h"
 #include "imgfs/names.h"
 
-int listing_new(struct folder *folder, struct listing **listing)
+int listing_new(const struct catalog_parts *parts, struct folder *folder, struct listing **listing)
 {
 	struct listing *l = calloc(1, sizeof(*l));
 
 	if (!l)
 		return -ENOMEM;
+	l->parts = parts;
 	l->folder = folder_ref(folder);
 	*listing = l;
 	return 0;
@@ -33,21 +34,18 @@ void listing_destroy(struct listing *listing)
 
 /* ---- a stretch of it ---- */
 
-void listing_read_begin(struct listing_reader *reader, struct catalog *catalog,
-	const struct listing *listing, uint64_t position, bool attributes)
+void listing_read_begin(struct listing_reader *reader, const struct listing *listing,
+	uint64_t position, bool attributes)
 {
-	const struct catalog_parts *parts = catalog_parts(catalog);
-
 	*reader = (struct listing_reader) {
-		.catalog = catalog,
 		.listing = listing,
 		.position = position,
 		.attributes = attributes,
 		.since = age_steady(),
 	};
 	/* Without it everything is found all the same. */
-	if (datastore_open_directory(
-		    parts->images->datastore, listing->folder->path, &reader->directory) < 0)
+	if (datastore_open_directory(listing->parts->images->datastore, listing->folder->path,
+		    &reader->directory) < 0)
 		reader->directory.fd = -1;
 }
 
@@ -76,7 +74,7 @@ static int read_directory(struct listing_reader *reader, struct listing_entry *e
 /* Names of one image nearly always follow each other, and it is looked at once for all of them. */
 static int item_now(struct listing_reader *reader, struct item *item, struct facts *facts)
 {
-	const struct catalog_parts *parts = catalog_parts(reader->catalog);
+	const struct catalog_parts *parts = reader->listing->parts;
 
 	if (item_facts_since(item, reader->since, facts) == 0)
 		return 0;
@@ -99,7 +97,7 @@ struct newcomers {
 static void meet(void *argument, size_t index)
 {
 	const struct newcomers *new = argument;
-	struct pool *pool = catalog_parts(new->reader->catalog)->pool;
+	struct pool *pool = new->reader->listing->parts->pool;
 	struct item *item = new->items[index];
 	struct view_facts unused;
 	struct facts facts;
@@ -121,7 +119,7 @@ static void meet_newcomers(struct listing_reader *reader, const struct shown *s)
 		if (new.count == 0 || new.items[new.count - 1] != s->item)
 			new.items[new.count++] = s->item;
 	}
-	crew_run(catalog_parts(reader->catalog)->images->crew, new.count, meet, &new);
+	crew_run(reader->listing->parts->images->crew, new.count, meet, &new);
 }
 
 /*
@@ -139,7 +137,7 @@ static int read_view(
 	r = item_now(reader, s->item, &facts);
 	if (r == -ENOMEM)
 		return r;
-	if (r < 0 || !item_has_view(s->item, catalog_parts(reader->catalog)->pool, s->view, &facts))
+	if (r < 0 || !item_has_view(s->item, reader->listing->parts->pool, s->view, &facts))
 		return 0;
 	*entry = (struct listing_entry) {
 		.name = s->name,
@@ -174,14 +172,14 @@ int listing_read_attributes(struct listing_reader *reader, struct stat *st)
 	int r;
 
 	if (reader->position < folder->directory_count)
-		return catalog_enter_directory(
-			reader->catalog, folder->path, folder->directories[reader->position], st);
+		return entry_enter_directory(reader->listing->parts, folder->path,
+			folder->directories[reader->position], st);
 	s = &folder->shown[reader->position - folder->directory_count];
 	r = item_now(reader, s->item, &facts);
 	if (r == 0)
-		r = item_view_facts(s->item, catalog_parts(reader->catalog)->pool, s->view, &facts,
-			&view_facts);
+		r = item_view_facts(
+			s->item, reader->listing->parts->pool, s->view, &facts, &view_facts);
 	if (r < 0)
 		return r;
-	return catalog_enter_view(reader->catalog, s->item, s->view, &facts, &view_facts, st);
+	return entry_enter_view(reader->listing->parts, s->item, s->view, &facts, &view_facts, st);
 }

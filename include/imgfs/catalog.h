@@ -73,7 +73,6 @@ struct listing_entry {
 
 /* A stretch of it, read by one thread. */
 struct listing_reader {
-	struct catalog *catalog;
 	const struct listing *listing;
 	uint64_t position; /* of the entry; any number from 0 on, the same for the same name */
 	bool attributes;   /* will be asked for of all entries */
@@ -81,8 +80,8 @@ struct listing_reader {
 	int64_t since;
 };
 
-void listing_read_begin(struct listing_reader *reader, struct catalog *catalog,
-	const struct listing *listing, uint64_t position, bool attributes);
+void listing_read_begin(struct listing_reader *reader, const struct listing *listing,
+	uint64_t position, bool attributes);
 void listing_read_end(struct listing_reader *reader);
 
 /*

@@ -17,12 +17,13 @@ import report
 from prepare import Images
 from results import Results
 from servers import Place
-from settings import PARTS, Settings, quick
+from settings import MIB, PARTS, Settings, quick
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="bench", usage="bench [--quick] [PART...]")
+    parser = argparse.ArgumentParser(prog="bench", usage="bench [--quick] [--disk MIB] [PART...]")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--disk", type=int, metavar="MIB", help="of files that are on the disk")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("imgfs")
     parser.add_argument("passthrough")
@@ -64,8 +65,12 @@ def main():
     given.output = given.output.resolve()
     given.output.mkdir(parents=True, exist_ok=True)
     settings = quick() if given.quick else Settings()
+    if given.disk:
+        settings.disk_bytes = given.disk * MIB
     results = Results(settings)
-    words = ["sudo scripts/bench", *(["--quick"] if given.quick else []), *given.parts]
+    words = ["sudo scripts/bench", *(["--quick"] if given.quick else [])]
+    words += ["--disk", str(given.disk)] if given.disk else []
+    words += given.parts
     about = machine.describe(given.imgfs, given.output, " ".join(words))
     failed = measure(given, settings, results)
 

@@ -144,7 +144,7 @@ static void expect_directory(struct catalog *catalog, uint64_t directory)
 	int r;
 
 	assert_int_equal(catalog_list(catalog, directory, &listing), 0);
-	listing_read_begin(&reader, catalog, listing, 0, false);
+	listing_read_begin(&reader, listing, 0, false);
 	for (; (r = listing_read_next(&reader, &entry)) == 1; reader.position++)
 		expect_name(catalog, directory, entry);
 	assert_int_equal(r, 0);
@@ -257,7 +257,7 @@ static size_t walk_listing(struct walk *w, uint64_t directory, const struct list
 	size_t count = 0;
 	int r;
 
-	listing_read_begin(&reader, w->catalog, listing, 0, true);
+	listing_read_begin(&reader, listing, 0, true);
 	for (; (r = listing_read_next(&reader, &entry)) == 1; reader.position++, count++) {
 		const struct expected *e = find_expected(directory, entry.name);
 

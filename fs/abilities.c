@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "features.h"
+#include "abilities.h"
 
 #include <errno.h>
 
@@ -26,7 +26,7 @@ static void init_passthrough(struct front *front, struct fuse_conn_info *conn)
 	front->passthrough = NULL;
 }
 
-void features_answer_backing(struct fuse_file_info *fi, int id)
+void abilities_answer_backing(struct fuse_file_info *fi, int id)
 {
 	fi->backing_id = id;
 }
@@ -38,7 +38,7 @@ static void init_passthrough(struct front *front, struct fuse_conn_info *conn)
 	(void)front, (void)conn;
 }
 
-void features_answer_backing(struct fuse_file_info *fi, int id)
+void abilities_answer_backing(struct fuse_file_info *fi, int id)
 {
 	(void)fi, (void)id;
 }
@@ -57,7 +57,7 @@ static void init_ring(struct front *front, const struct fuse_conn_info *conn)
 }
 
 /* The first request that is answered here. Only a library that has rings knows buffers in them. */
-void features_see_ring(fuse_req_t req)
+void abilities_see_ring(fuse_req_t req)
 {
 	if (fuse_req_is_uring(req))
 		return;
@@ -68,7 +68,7 @@ void features_see_ring(fuse_req_t req)
 }
 
 /* The reply's place in the ring that the request came by, where it did; or NULL. */
-uint8_t *features_ring_buffer(fuse_req_t req, size_t size)
+uint8_t *abilities_ring_buffer(fuse_req_t req, size_t size)
 {
 	size_t room = 0;
 	char *buffer;
@@ -85,12 +85,12 @@ static void init_ring(struct front *front, const struct fuse_conn_info *conn)
 	(void)front, (void)conn;
 }
 
-void features_see_ring(fuse_req_t req)
+void abilities_see_ring(fuse_req_t req)
 {
 	(void)req;
 }
 
-uint8_t *features_ring_buffer(fuse_req_t req, size_t size)
+uint8_t *abilities_ring_buffer(fuse_req_t req, size_t size)
 {
 	(void)req, (void)size;
 	return NULL;
@@ -98,7 +98,7 @@ uint8_t *features_ring_buffer(fuse_req_t req, size_t size)
 
 #endif
 
-void features_ask(struct front *front, struct fuse_conn_info *conn)
+void abilities_ask(struct front *front, struct fuse_conn_info *conn)
 {
 	init_passthrough(front, conn);
 	init_ring(front, conn);
