@@ -11,6 +11,7 @@ import pytest
 import images
 from faults import READ, Faults
 from fixtures import SLOWER, plain_only, require, require_programs
+from mounting import ordinary_signals
 from tools import KIB, MIB, TIB, check, compare, data_ranges, eventually, merged, qemu_map
 from tools import refusal, run, same
 
@@ -153,7 +154,9 @@ def slow(mount, imgfs, tmp_path, datastore):
 
 def look(views):
     os.listdir(views / "more")  # so that nobody needs to look it up
-    looker = subprocess.Popen(["stat", views / "x.qcow2"], stderr=subprocess.DEVNULL)
+    looker = subprocess.Popen(
+        ["stat", views / "x.qcow2"], stderr=subprocess.DEVNULL, preexec_fn=ordinary_signals
+    )
     time.sleep(1)
     assert looker.poll() is None, "it is not slow enough"
     return looker

@@ -172,7 +172,8 @@ static void test_passed(void **state)
 		assert_false(had_and(cache, n, length, cache_pass));
 		/* The one before is still there, for whoever looks back a little. */
 		assert_true(n == 1000 || had_and(cache, n - 1, length, cache_pass));
-		assert_in_range(held_bytes(cache), 100 * length, 100 * length + MIB);
+		assert_true(held_bytes(cache) >= 100 * length);
+		assert_true(held_bytes(cache) <= 100 * length + MIB);
 	}
 	assert_false(had_and(cache, 1000, length, cache_pass));
 	for (uint64_t n = 0; n < 100; n++)
@@ -185,7 +186,7 @@ static void test_passed(void **state)
 	/* Where there is no room at all, what was passed goes first. */
 	for (uint64_t n = 4000; n < 4100; n++)
 		assert_false(had(cache, n, length));
-	assert_in_range(held_bytes(cache), 0, 4 * MIB);
+	assert_true(held_bytes(cache) <= 4 * MIB);
 	assert_true(had(cache, 99, length));
 	cache_free(cache);
 }
