@@ -114,6 +114,8 @@ static void *member(void *argument)
 {
 	struct crew *crew = argument;
 
+	/* Or it would have the name of whoever asked first. */
+	pthread_setname_np(pthread_self(), "imgfs-crew");
 	pthread_mutex_lock(&crew->lock);
 	while (!crew->ending) {
 		struct job *job = find_job(crew);

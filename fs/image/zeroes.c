@@ -397,6 +397,7 @@ static void look(struct scan *s, bool checks)
 
 static void *help(void *scan)
 {
+	pthread_setname_np(pthread_self(), "imgfs-zeroes");
 	look(scan, false);
 	return NULL;
 }
