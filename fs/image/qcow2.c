@@ -626,10 +626,7 @@ static int map_l2(struct walk *w, uint64_t table, uint64_t offset, struct extent
 		if (w->guest < w->wanted)
 			skip_absent(e, w, t.bytes);
 	}
-	if (w->detail == MAP_KIND)
-		table_pass(w->layer, &t);
-	else
-		table_put(w->layer, &t);
+	table_done(w->layer, &t, w->detail);
 	past_cut(e, w->layer, offset);
 	return 0;
 }

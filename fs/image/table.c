@@ -52,9 +52,12 @@ void table_put(const struct layer *layer, struct table_view *view)
 	cache_put(image_cache(layer->image), view->entry);
 }
 
-void table_pass(const struct layer *layer, struct table_view *view)
+void table_done(const struct layer *layer, struct table_view *view, enum map_detail detail)
 {
-	cache_pass(image_cache(layer->image), view->entry);
+	if (detail == MAP_KIND)
+		cache_pass(image_cache(layer->image), view->entry);
+	else
+		table_put(layer, view);
 }
 
 void table_will_need(const struct file *file, uint64_t offset, uint64_t length)

@@ -175,8 +175,8 @@ int table_get(const struct layer *layer, const struct file *file, uint64_t offse
 	struct table_view *view);
 void table_put(const struct layer *layer, struct table_view *view);
 
-/* The same where the bytes were all that there was to do with them: a MAP_KIND. */
-void table_pass(const struct layer *layer, struct table_view *view);
+/* The same by a format's map: what a pass through all tables for MAP_KIND has seen is not kept. */
+void table_done(const struct layer *layer, struct table_view *view, enum map_detail detail);
 
 /* Bytes of tables that will be asked for soon: the kernel may read them meanwhile. Only a hint. */
 void table_will_need(const struct file *file, uint64_t offset, uint64_t length);

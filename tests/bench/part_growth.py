@@ -6,7 +6,7 @@ import contextlib
 import prepare
 from prepare import warm
 from reading import first_byte, shared_throughput, throughput
-from servers import IMGFS, NATIVE, PEERS, QSD, Contestants, imgfs_mount, server
+from servers import IMGFS, NATIVE, PEERS, QSD, imgfs_mount, in_turn, server
 from settings import GIB, MIB, VIEWS
 from timing import Failed, command, contest
 
@@ -91,18 +91,10 @@ def chains(place, images, settings):
 
 def readers(place, images, settings):
     """One view, several readers, each in its own part: MiB/s of all together."""
-    for source in settings.growth_sources:
-        images.source(source)
-    images.settle()
-    warm(images.raw())
-    with imgfs_mount(place, "growth", images.raw().parent) as mount:
-        for source in settings.growth_sources:
-            warm(images.source(source))
-            with contextlib.ExitStack() as stack:
-                everyone = Contestants(place, "growth", images, mount, stack)
-                paths = everyone.enter(source, only=(QSD,))
-                for count in READERS:
-                    share(place, settings, source, count, everyone.start, paths)
+    for source, everyone in in_turn(place, "growth", images, settings.growth_sources):
+        paths = everyone.enter(source, only=(QSD,))
+        for count in READERS:
+            share(place, settings, source, count, everyone.start, paths)
 
 
 def share(place, settings, source, count, start, paths):

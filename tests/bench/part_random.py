@@ -5,13 +5,11 @@
 has unpacked does so once for each unit. "direct" is all over the window.
 """
 
-import contextlib
 import json
 import subprocess
 
-from prepare import warm
 from reading import drop_pages
-from servers import NATIVE, Contestants, imgfs_mount
+from servers import NATIVE, in_turn
 from settings import MIB
 from timing import Failed, contest
 
@@ -19,18 +17,10 @@ HOT = 16 * MIB
 
 
 def run_part(place, images, settings):
-    for source in settings.random:
-        images.source(source)
-    images.settle()
-    warm(images.raw())
-    with imgfs_mount(place, "random", images.raw().parent) as mount:
-        for source, modes in settings.random.items():
-            warm(images.source(source))
-            with contextlib.ExitStack() as stack:
-                everyone = Contestants(place, "random", images, mount, stack)
-                paths = everyone.enter(source)
-                for mode in modes:
-                    one_mode(place, settings, source, mode, everyone.start, paths)
+    for source, everyone in in_turn(place, "random", images, settings.random):
+        paths = everyone.enter(source)
+        for mode in settings.random[source]:
+            one_mode(place, settings, source, mode, everyone.start, paths)
 
 
 def one_mode(place, settings, source, mode, start, paths):

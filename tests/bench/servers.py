@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import mounting
+from prepare import warm
 from processes import memory, servers_of
 from reading import checksum
 from settings import DISK_SIZE, image_format, stem
@@ -231,3 +232,16 @@ class Contestants:
             text = str(e)
         self.place.results.fail(self.part, source, name, text)
         return False
+
+
+def in_turn(place, part, images, sources):
+    """Source after source of one disk, warm and mounted, each with whoever is to serve it."""
+    for source in sources:
+        images.source(source)
+    images.settle()
+    warm(images.raw())
+    with imgfs_mount(place, part, images.raw().parent) as mount:
+        for source in sources:
+            warm(images.source(source))
+            with contextlib.ExitStack() as stack:
+                yield source, Contestants(place, part, images, mount, stack)

@@ -85,7 +85,7 @@ static void test_outlives_its_image(void **state)
 		assert_true(open_and_count(pool, "x.qcow2") < 4);
 	}
 
-	/* What was learned before a change is of no use, what is learned right after it no better. */
+	/* What was learned before a change is of no use, what is learned right after it neither. */
 	open_others(pool);
 	store_poke("x.qcow2", 1000, "\0", 1);
 	for (int i = 0; i < 2; i++) {

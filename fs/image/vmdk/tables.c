@@ -320,10 +320,7 @@ static int map_grains(const struct layer *layer, const struct vmdk_extent *x, ui
 		return r;
 	find_run(x, &view, min_u64(view.length / t->entry_size, tables * t->entries - first),
 		offset, length, detail, e);
-	if (detail == MAP_KIND)
-		table_pass(layer, &view);
-	else
-		table_put(layer, &view);
+	table_done(layer, &view, detail);
 	if (detail == MAP_PLACE && e->kind == EXTENT_DATA)
 		cut_at_end(x, offset, e);
 	if (e->kind == EXTENT_PACKED)
