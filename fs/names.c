@@ -6,23 +6,11 @@
 #include <string.h>
 #include <strings.h>
 
-/* Suffixes that a view's name drops: "disk.img" is shown as "disk.qcow2". */
-static const char *const known_suffixes[] = {
-	"qcow2",
-	"qcow",
-	"img",
-	"raw",
-	"dd",
-	"iso",
-	"vmdk",
-	"vhd",
-	"vpc",
-	"vhdx",
-	"vdi",
-	"ova",
-	"qed",
-	"hdd",
-};
+#include "imgfs/image.h"
+
+/* Suffixes that declare no format, and that a view's name drops all the same. */
+static const char *const plain_suffixes[] = { "img", "dd", "iso", "ova", "vhd", "vpc", "vhdx",
+	"vdi", "qed", "hdd" };
 
 const char *name_suffix(const char *name)
 {
@@ -31,11 +19,18 @@ const char *name_suffix(const char *name)
 	return dot && dot != name ? dot + 1 : name + strlen(name);
 }
 
+/* "disk.img" is shown as "disk.qcow2". */
 bool name_suffix_known(const char *suffix)
 {
-	for (size_t i = 0; i < sizeof(known_suffixes) / sizeof(known_suffixes[0]); i++) {
-		if (strcasecmp(suffix, known_suffixes[i]) == 0)
+	for (size_t i = 0; i < sizeof(plain_suffixes) / sizeof(plain_suffixes[0]); i++) {
+		if (strcasecmp(suffix, plain_suffixes[i]) == 0)
 			return true;
+	}
+	for (const struct image_format *const *f = image_formats; *f; f++) {
+		for (const char *const *s = (*f)->suffixes; *s; s++) {
+			if (strcasecmp(suffix, *s) == 0)
+				return true;
+		}
 	}
 	return false;
 }

@@ -90,6 +90,11 @@ const struct image_format *image_format_of(const struct image *image)
 	return image->layers[0].format;
 }
 
+const char *image_variant(const struct image *image)
+{
+	return image->layers[0].variant;
+}
+
 const char *image_path(const struct image *image)
 {
 	return image->path;

@@ -95,7 +95,8 @@ static int read_probe(const struct file *file, struct probe_bytes *p, struct why
 const struct image_format *image_format_by_name(const char *name)
 {
 	for (const struct image_format *const *f = image_formats; *f; f++) {
-		if (strcmp((*f)->name, name) == 0)
+		if (strcmp((*f)->name, name) == 0 ||
+			((*f)->alias && strcmp((*f)->alias, name) == 0))
 			return *f;
 	}
 	return NULL;
@@ -121,17 +122,6 @@ static const struct image_format *format_by_rule(
 	return NULL;
 }
 
-static const struct image_format *format_by_suffix(const char *suffix)
-{
-	for (const struct image_format *const *f = image_formats; *f; f++) {
-		for (const char *const *s = (*f)->suffixes; *s; s++) {
-			if (strcasecmp(*s, suffix) == 0)
-				return *f;
-		}
-	}
-	return NULL;
-}
-
 static bool is_in(const char *suffix, const char *const *list, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -139,6 +129,39 @@ static bool is_in(const char *suffix, const char *const *list, size_t count)
 			return true;
 	}
 	return false;
+}
+
+static bool has_suffix(const struct image_format *format, const char *suffix)
+{
+	for (const char *const *s = format->suffixes; *s; s++) {
+		if (strcasecmp(*s, suffix) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* One suffix may declare several formats (.qcow both of that name); their magic tells which. */
+static int format_by_suffix(const struct file *file, const char *suffix,
+	const struct image_format **format, struct why *why)
+{
+	struct probe_bytes bytes;
+	int r;
+
+	*format = NULL;
+	for (const struct image_format *const *f = image_formats; *f; f++) {
+		if (!has_suffix(*f, suffix))
+			continue;
+		if (!*format) {
+			*format = *f;
+			continue;
+		}
+		r = read_head(file, &bytes, why);
+		if (r < 0)
+			return r;
+		if ((*f)->probe(&bytes.probe) >= 100)
+			*format = *f;
+	}
+	return 0;
 }
 
 static const char *foreign_magic(const struct probe *probe)
@@ -230,6 +253,7 @@ static int recognise_by_content(const struct file *file, const char *suffix,
 
 int recognise_as(const struct file *file, const struct image_format *format, struct why *why)
 {
+	const struct image_format *other;
 	struct probe_bytes bytes;
 	const char *foreign;
 	int r;
@@ -244,6 +268,12 @@ int recognise_as(const struct file *file, const struct image_format *format, str
 	r = read_tail(file, &bytes, why);
 	if (r < 0)
 		return r;
+	if (format->probe(&bytes.probe) >= 100)
+		return 0;
+	other = format_by_magic(&bytes.probe);
+	if (other)
+		return why_set(
+			why, -EINVAL, "it should be %s, but it is %s", format->name, other->name);
 	foreign = foreign_magic(&bytes.probe);
 	if (foreign)
 		return why_set(
@@ -259,8 +289,12 @@ int recognise(const struct image_context *context, const struct file *file,
 	const char *suffix = name_suffix(slash ? slash + 1 : file->path);
 
 	*format = format_by_rule(context, file->path);
-	if (!*format)
-		*format = format_by_suffix(suffix);
+	if (!*format) {
+		int r = format_by_suffix(file, suffix, format, why);
+
+		if (r < 0)
+			return r;
+	}
 	*declared = *format != NULL;
 	if (*format)
 		return recognise_as(file, *format, why);

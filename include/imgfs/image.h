@@ -79,9 +79,13 @@ struct probe {
 #define PROBE_BYTES 4096
 
 struct image_format {
-	const char *name; /* "qcow2": what a backing format field says, and -o format= */
+	const char *name;  /* "qcow2": what a backing format field says, and -o format= */
+	const char *alias; /* QEMU's name, where that is another one ("vpc"); else NULL */
 
-	/* Suffixes, lower case, that declare this format; NULL ends the list. */
+	/*
+	 * Suffixes, lower case, that declare this format; NULL ends the list. Views drop them from
+	 * the name. Where several formats have the same, the magic decides between them.
+	 */
 	const char *const *suffixes;
 
 	/*
@@ -132,9 +136,10 @@ struct layer {
 	struct file *file; /* the file that names the layer: header or descriptor */
 
 	/* Filled by the format's open. */
-	uint64_t size;   /* virtual size in bytes; any value up to INT64_MAX */
-	bool standalone; /* layer->file alone is the whole image, and legal as it is */
-	uint64_t unit;   /* guest bytes of the smallest entry of its tables; 0: it has none */
+	uint64_t size;       /* virtual size in bytes; any value up to INT64_MAX */
+	bool standalone;     /* layer->file alone is the whole image, and legal as it is */
+	uint64_t unit;       /* guest bytes of the smallest entry of its tables; 0: it has none */
+	const char *variant; /* static: "streamOptimized", "fixed"; NULL where there is one kind */
 	void *state;
 
 	/* The core's. */
@@ -226,6 +231,7 @@ void image_unref(struct image *image);
 
 uint64_t image_size(const struct image *image); /* virtual size, bytes */
 const struct image_format *image_format_of(const struct image *image);
+const char *image_variant(const struct image *image); /* of its format; NULL for none */
 const char *image_path(const struct image *image);
 
 /* Is the file at image_path() alone the whole image, so that it can be served as it is? */
