@@ -55,7 +55,7 @@ static struct held *hold(struct plan *plan, size_t bytes)
 	return held;
 }
 
-static int add_zero(struct plan *plan, uint64_t length)
+int plan_add_zero(struct plan *plan, uint64_t length)
 {
 	return length == 0 ? 0 : add_piece(plan, (struct piece) { PIECE_ZERO, .length = length });
 }
@@ -141,7 +141,7 @@ static int add_extent(struct plan *plan, const struct extent *e)
 
 	switch (e->kind) {
 	case EXTENT_ZERO:
-		return add_zero(plan, length);
+		return plan_add_zero(plan, length);
 	case EXTENT_DATA:
 		return add_piece(plan, (struct piece) { PIECE_FILE, .length = length,
 					       .file = e->file, .offset = e->offset });
@@ -194,7 +194,7 @@ static int map_batch(const struct image *image, uint64_t guest, uint64_t stop, s
 }
 
 /* Guest bytes; what lies past the end of the disk is the padding of a last unit. */
-static int add_guest(struct plan *plan, uint64_t guest, uint64_t length)
+int plan_add_guest(struct plan *plan, uint64_t guest, uint64_t length)
 {
 	const struct image *image = plan->view->image;
 	uint64_t end = guest + length;
@@ -210,24 +210,77 @@ static int add_guest(struct plan *plan, uint64_t guest, uint64_t length)
 			return r;
 		guest = batch.extents[batch.count - 1].end;
 	}
-	return add_zero(plan, end - guest);
+	return plan_add_zero(plan, end - guest);
 }
 
-static int add_units(struct plan *plan, uint64_t offset, uint64_t length)
+uint8_t *plan_add_memory(struct plan *plan, uint64_t length)
 {
-	const struct occupancy *o = plan->view->occupancy;
+	struct held *held = hold(plan, length);
+
+	if (!held || add_piece(plan, (struct piece) { PIECE_MEMORY, .length = length,
+					     .bytes = held->bytes }) < 0)
+		return NULL;
+	return held->bytes;
+}
+
+int plan_read_guest(struct plan *plan, uint64_t guest, uint64_t length, uint8_t *buffer)
+{
+	/* One turn is enough for both. */
+	struct plan inner = { .view = plan->view, .has_turn = plan->has_turn };
+	int r = plan_add_guest(&inner, guest, length);
+
+	if (r == 0)
+		r = plan_read(&inner, buffer);
+	plan->has_turn = inner.has_turn;
+	inner.has_turn = false;
+	plan_release(&inner);
+	return r;
+}
+
+/* Bytes of a block, and of those after it that are its neighbours in the guest too. */
+static uint64_t block_run(
+	const struct view *view, const struct region *region, uint64_t block, uint64_t length)
+{
+	uint64_t run = view->block_size;
+
+	if (region->lead > 0)
+		return run;
+	for (uint64_t next = block + 1; run < length && occupancy_test(view->blocks, next); next++)
+		run += view->block_size;
+	return run;
+}
+
+static int add_lead(struct plan *plan, uint64_t length)
+{
+	uint8_t *bytes = plan_add_memory(plan, length);
+
+	if (bytes)
+		memset(bytes, 0xff, length);
+	return bytes ? 0 : -ENOMEM;
+}
+
+static int add_blocks(
+	struct plan *plan, const struct region *region, uint64_t offset, uint64_t length)
+{
+	const struct view *view = plan->view;
+	uint64_t stride = region->lead + view->block_size;
 
 	while (length > 0) {
-		uint64_t unit = occupancy_select(o, offset / OCCUPANCY_UNIT);
-		uint64_t skip = offset % OCCUPANCY_UNIT;
-		uint64_t take = OCCUPANCY_UNIT - skip;
+		uint64_t skip = offset % stride;
+		uint64_t take;
 		int r;
 
-		/* Units that are neighbours in the guest are neighbours here. */
-		for (uint64_t next = unit + 1; take < length && occupancy_test(o, next); next++)
-			take += OCCUPANCY_UNIT;
-		take = min_u64(take, length);
-		r = add_guest(plan, unit * OCCUPANCY_UNIT + skip, take);
+		if (skip < region->lead) {
+			take = min_u64(region->lead - skip, length);
+			r = add_lead(plan, take);
+		} else {
+			uint64_t block = occupancy_select(view->blocks, offset / stride);
+
+			skip -= region->lead;
+			take = block_run(view, region, block, skip + length) - skip;
+			take = min_u64(take, length);
+			r = plan_add_guest(plan, block * view->block_size + skip, take);
+		}
 		if (r < 0)
 			return r;
 		offset += take;
@@ -239,13 +292,12 @@ static int add_units(struct plan *plan, uint64_t offset, uint64_t length)
 static int add_table(
 	struct plan *plan, const struct region *region, uint64_t offset, uint64_t length)
 {
-	struct held *held = hold(plan, length);
+	uint8_t *bytes = plan_add_memory(plan, length);
 
-	if (!held)
+	if (!bytes)
 		return -ENOMEM;
-	region->table->fill(plan->view, offset, length, held->bytes);
-	return add_piece(
-		plan, (struct piece) { PIECE_MEMORY, .length = length, .bytes = held->bytes });
+	region->table->fill(plan->view, offset, length, bytes);
+	return 0;
 }
 
 /* `offset` is from the start of the region. */
@@ -259,11 +311,13 @@ static int add_region(
 	case REGION_TABLE:
 		return add_table(plan, region, offset, length);
 	case REGION_ZERO:
-		return add_zero(plan, length);
+		return plan_add_zero(plan, length);
 	case REGION_GUEST:
-		return add_guest(plan, region->guest + offset, length);
-	case REGION_UNITS:
-		return add_units(plan, offset, length);
+		return plan_add_guest(plan, region->guest + offset, length);
+	case REGION_BLOCKS:
+		return add_blocks(plan, region, offset, length);
+	case REGION_COMPOSED:
+		return region->composer->compose(plan->view, plan, offset, length);
 	case REGION_FILE:
 		return add_piece(
 			plan, (struct piece) { PIECE_FILE, .length = length,

@@ -250,7 +250,7 @@ static int qcow2_layout(struct view *view, struct why *why)
 	view_add_table(view, "refcount blocks", p->refcount_blocks * CLUSTER, &refcount_blocks);
 	view_add_table(view, "L1", (p->l2 - p->l1) * CLUSTER, &l1);
 	view_add_table(view, "L2", (p->data - p->l2) * CLUSTER, &l2);
-	view_add_units(view, "data");
+	view_add_blocks(view, "data", 0);
 	return 0;
 }
 
@@ -264,6 +264,7 @@ const struct view_format view_format_qcow2 = {
 	.name = "qcow2",
 	.suffix = "qcow2",
 	.compact = true,
+	.as_is = "qcow2",
 	.surely_fits = qcow2_surely_fits,
 	.layout = qcow2_layout,
 };

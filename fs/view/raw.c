@@ -18,6 +18,7 @@ static bool raw_surely_fits(uint64_t virtual_size)
 const struct view_format view_format_raw = {
 	.name = "raw",
 	.suffix = "raw",
+	.as_is = "raw",
 	.surely_fits = raw_surely_fits,
 	.layout = raw_layout,
 };

@@ -58,6 +58,47 @@ static int file_run(
 	return 0;
 }
 
+/* Units of the block from `unit` on that are occupied, or are not, as it is. */
+static uint64_t units_run(
+	const struct occupancy *o, uint64_t unit, uint64_t first, uint64_t scale, bool *zero)
+{
+	uint64_t end = first + scale;
+	uint64_t next = occupancy_next(o, unit);
+
+	*zero = next > unit;
+	if (*zero)
+		return (next < occupancy_units(o) ? min_u64(next, end) : end) - unit;
+	if (occupancy_rank(o, end) - occupancy_rank(o, first) == scale)
+		return end - unit;
+	for (next = unit + 1; next < end && occupancy_test(o, next);)
+		next++;
+	return next - unit;
+}
+
+/* Blocks of several units have holes where units are not occupied. */
+static void blocks_run(const struct view *view, const struct region *region, uint64_t offset,
+	struct run *run, uint64_t *work)
+{
+	uint64_t scale = view->block_size / OCCUPANCY_UNIT;
+	uint64_t stride = region->lead + view->block_size;
+	uint64_t at = (offset - region->start) % stride;
+	uint64_t start = offset - at + region->lead; /* of the block's first unit */
+	uint64_t first, inside;
+
+	if (occupancy_count(view->occupancy) == occupancy_count(view->blocks) * scale)
+		return; /* all of them are full */
+	if (at < region->lead) {
+		run->end = start;
+		return;
+	}
+	*work += 1;
+	first = occupancy_select(view->blocks, (offset - region->start) / stride) * scale;
+	inside = (at - region->lead) / OCCUPANCY_UNIT;
+	run->end = start +
+		   (inside + units_run(view->occupancy, first + inside, first, scale, &run->zero)) *
+			   OCCUPANCY_UNIT;
+}
+
 /* The run that begins at offset, in its region. */
 static int region_run(const struct view *view, const struct region *region, uint64_t offset,
 	struct run *run, uint64_t *work)
@@ -66,7 +107,10 @@ static int region_run(const struct view *view, const struct region *region, uint
 	switch (region->kind) {
 	case REGION_BYTES:
 	case REGION_ZERO:
-	case REGION_UNITS:
+	case REGION_COMPOSED:
+		break;
+	case REGION_BLOCKS:
+		blocks_run(view, region, offset, run, work);
 		break;
 	case REGION_TABLE:
 		if (region->table->run)
@@ -162,12 +206,22 @@ static int guest_bytes(const struct view *view, const struct region *region, uin
 	return r;
 }
 
+/* As blocks_run() finds them. */
+static uint64_t blocks_bytes(const struct view *view, const struct region *region)
+{
+	return occupancy_count(view->blocks) * region->lead +
+	       occupancy_count(view->occupancy) * OCCUPANCY_UNIT;
+}
+
 static int region_bytes(const struct view *view, const struct region *region, uint64_t *bytes)
 {
 	*bytes = region->end - region->start;
 	switch (region->kind) {
 	case REGION_BYTES:
-	case REGION_UNITS:
+	case REGION_COMPOSED:
+		return 0;
+	case REGION_BLOCKS:
+		*bytes = blocks_bytes(view, region);
 		return 0;
 	case REGION_ZERO:
 		*bytes = 0;

@@ -236,7 +236,7 @@ static int vmdk_layout(struct view *view, struct why *why)
 	view_add_table(view, "grain tables", p->tables * TABLE_SECTORS * SECTOR, &tables);
 	copy = p->directory + p->tables * TABLE_SECTORS;
 	view_add_zero(view, "padding", (p->overhead - p->gd - copy) * SECTOR);
-	view_add_units(view, "grains");
+	view_add_blocks(view, "grains", 0);
 	return 0;
 }
 
@@ -249,6 +249,7 @@ const struct view_format view_format_vmdk = {
 	.name = "vmdk",
 	.suffix = "vmdk",
 	.compact = true,
+	.as_is = "vmdk",
 	.surely_fits = vmdk_surely_fits,
 	.layout = vmdk_layout,
 };

@@ -19,15 +19,17 @@
 #include "imgfs/occupancy.h"
 #include "imgfs/why.h"
 
+struct plan;
 struct view;
 
 enum region_kind {
-	REGION_BYTES, /* a few bytes, made at layout */
-	REGION_TABLE, /* filled on demand by a pure function of the view */
-	REGION_ZERO,  /* padding: a hole */
-	REGION_GUEST, /* guest bytes from `guest` on; zeros past the end of the disk */
-	REGION_UNITS, /* the occupied units in their order, each OCCUPANCY_UNIT bytes */
-	REGION_FILE,  /* the source file itself, byte for byte */
+	REGION_BYTES,    /* a few bytes, made at layout */
+	REGION_TABLE,    /* filled on demand by a pure function of the view */
+	REGION_ZERO,     /* padding: a hole */
+	REGION_GUEST,    /* guest bytes from `guest` on; zeros past the end of the disk */
+	REGION_BLOCKS,   /* the occupied blocks in their order, perhaps with bytes before each */
+	REGION_COMPOSED, /* put together by a function, out of guest bytes and others */
+	REGION_FILE,     /* the source file itself, byte for byte */
 };
 
 /* A table that is computed. Both functions see offsets from the start of the region. */
@@ -42,19 +44,56 @@ struct view_table {
 	uint64_t (*run)(const struct view *view, uint64_t offset, bool *zero);
 };
 
+/* What has guest bytes in it in a way of its own. All of it counts as data. */
+struct view_composer {
+	/*
+	 * Appends bytes [offset, offset + length) of the region to the plan, with plan_add_guest()
+	 * and its like. 0 or what those return.
+	 */
+	int (*compose)(
+		const struct view *view, struct plan *plan, uint64_t offset, uint64_t length);
+};
+
 struct region {
 	const char *name;    /* static */
 	uint64_t start, end; /* bytes of the file, half-open; regions follow without gaps */
 	enum region_kind kind;
-	uint8_t *bytes;                 /* BYTES: owned by the view */
-	const struct view_table *table; /* TABLE */
-	uint64_t guest;                 /* GUEST: guest offset of the first byte */
+	uint8_t *bytes;                       /* BYTES: owned by the view */
+	const struct view_table *table;       /* TABLE */
+	const struct view_composer *composer; /* COMPOSED */
+	uint64_t guest;                       /* GUEST: guest offset of the first byte */
+	uint32_t lead;                        /* BLOCKS: bytes of 0xff before each block */
 };
 
+/* What a mount says of all its views. */
+struct view_options {
+	enum vmdk_adapter { ADAPTER_LSILOGIC, ADAPTER_BUSLOGIC, ADAPTER_IDE } adapter;
+	unsigned hardware_version; /* of the virtual machine, 1.. */
+	unsigned tools_version;
+	unsigned sector_size; /* 512 or 4096: what the guest is told */
+	bool monolithic_flat; /* createType of a flat VMDK; else vmfs */
+};
+
+extern const struct view_options view_options_default;
+
 struct view_format {
-	const char *name;   /* "qcow2"; a standalone source of that name is served as it is */
-	const char *suffix; /* of the file's name, without the dot */
-	bool compact;       /* needs the occupancy */
+	const char *name; /* "qcow2", "vmdk-flat" */
+	const char
+		*suffix; /* of the file's name, as -o views= calls it too: "qcow2", "flat.vmdk" */
+	bool compact;    /* needs the occupancy */
+
+	/*
+	 * A standalone source of this format (and of this variant, where one is said) already is
+	 * such a file and is served as it is. NULL: none is.
+	 */
+	const char *as_is;
+	const char *as_is_variant;
+
+	/*
+	 * A second file that belongs to each of its files, beside it: "-flat.vmdk" takes the place
+	 * of ".vmdk" in the name. The first one's bytes depend on its own name then.
+	 */
+	const struct view_format *second;
 
 	/*
 	 * Does a disk of so many bytes fit the format whatever its map is? Where the answer is no,
@@ -75,7 +114,12 @@ struct view {
 	const struct view_format *format;
 	struct image *image;               /* one reference */
 	const struct occupancy *occupancy; /* compact formats only; the image's */
+	const struct occupancy *blocks;    /* the same by blocks: a unit of it is block_size */
+	struct occupancy *own_blocks;      /* where it is not the image's */
+	uint64_t block_size;               /* bytes */
 	bool identity;                     /* the source file, byte for byte */
+	const struct view_options *options;
+	char *name; /* that it is shown by; NULL where nothing depends on it */
 
 	struct region regions[VIEW_MAX_REGIONS];
 	size_t region_count;
@@ -96,7 +140,20 @@ void view_add_table(
 	struct view *view, const char *name, uint64_t length, const struct view_table *table);
 void view_add_zero(struct view *view, const char *name, uint64_t length);
 void view_add_guest(struct view *view, const char *name, uint64_t guest, uint64_t length);
-void view_add_units(struct view *view, const char *name); /* all occupied units */
+
+/*
+ * From here on blocks are of so many bytes, OCCUPANCY_UNIT (as before the first call) times a
+ * power of two up to 4096. 0, -EFBIG, -ENOMEM with the reason.
+ */
+int view_use_blocks(struct view *view, uint64_t block_size, struct why *why);
+
+/* All occupied blocks, each with `lead` bytes of 0xff before it. */
+void view_add_blocks(struct view *view, const char *name, uint32_t lead);
+void view_add_composed(
+	struct view *view, const char *name, uint64_t length, const struct view_composer *composer);
+
+/* The source file, where that is standalone and of the format. False: it is not. */
+bool view_add_source(struct view *view, const char *format);
 
 /* ---- for everybody else ---- */
 
@@ -106,6 +163,10 @@ void view_add_units(struct view *view, const char *name); /* all occupied units 
  */
 int view_open(
 	struct image *image, const struct view_format *format, struct view **view, struct why *why);
+
+/* The same as a mount shows it: by this name (NULL: any), with these options. */
+int view_open_as(struct image *image, const struct view_format *format, const char *name,
+	const struct view_options *options, struct view **view, struct why *why);
 void view_close(struct view *view);
 
 /*
@@ -152,6 +213,14 @@ struct plan {
 int view_plan(const struct view *view, uint64_t offset, uint64_t length, struct plan *plan);
 void plan_release(struct plan *plan);
 uint64_t plan_length(const struct plan *plan);
+
+/* For composers. Each appends; 0 or -errno. */
+int plan_add_guest(struct plan *plan, uint64_t guest, uint64_t length);
+int plan_add_zero(struct plan *plan, uint64_t length);
+uint8_t *plan_add_memory(struct plan *plan, uint64_t length); /* to be filled; NULL */
+
+/* Reads guest bytes now, for what is computed from them; zeros past the end of the disk. */
+int plan_read_guest(struct plan *plan, uint64_t guest, uint64_t length, uint8_t *buffer);
 
 /* Copies the bytes of the plan. 0, -EIO, or -ESTALE where a file turned out shorter. */
 int plan_read(const struct plan *plan, uint8_t *buffer);

@@ -243,7 +243,7 @@ static void check_units(struct reading *rd, const struct view *view, const struc
 	if (!o || occupancy_count(o) == 0)
 		return;
 	last = &view->regions[view->region_count - 1];
-	fuzz_check(last->kind == REGION_UNITS);
+	fuzz_check(last->kind == REGION_BLOCKS);
 	for (unsigned i = 0; i < UNITS_MAX && !enough(rd); i++) {
 		uint64_t k = roll(rd->dice, occupancy_count(o));
 		uint64_t guest = occupancy_select(o, k) * OCCUPANCY_UNIT;
