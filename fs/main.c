@@ -51,6 +51,17 @@ enum {
 #define IGNORED(text) KEYED(text, KEY_IGNORED)
 
 static const struct fuse_opt option_table[] = {
+	OPTION("views=%s", views),
+	OPTION("layout=%s", layout),
+	OPTION("vmdk=%s", vmdk),
+	OPTION("vhd=%s", vhd),
+	OPTION("flat_type=%s", flat_type),
+	OPTION("adapter=%s", adapter),
+	OPTION("hw_version=%s", hw_version),
+	OPTION("tools_version=%s", tools_version),
+	OPTION("sector_size=%s", sector_size),
+	OPTION("snapshots", snapshots),
+	OPTION("scan_gzip", scan_gzip),
 	OPTION("references=%s", references),
 	OPTION("cache_size=%s", cache_size),
 	OPTION("uid=%s", uid),

@@ -106,6 +106,33 @@ bool name_is_family(const char *top, const char *name)
 	return name[stem] != '\0' && strchr("-._@", name[stem]) != NULL;
 }
 
+bool name_is_archive(const char *name)
+{
+	return name_has_suffix(name, "ova");
+}
+
+/* The part of path before the snapshot's name, a length. */
+static size_t file_length(const char *path)
+{
+	const char *snapshot = strstr(path, SNAPSHOT_MARK);
+
+	return snapshot ? (size_t)(snapshot - path) : strlen(path);
+}
+
+const char *path_name(const char *path)
+{
+	size_t start = file_length(path);
+
+	while (start > 0 && path[start - 1] != '/')
+		start--;
+	return path + start;
+}
+
+char *path_of_file(const char *path)
+{
+	return strndup(path, file_length(path));
+}
+
 char *path_join(const char *directory, const char *name)
 {
 	size_t length = strlen(directory);

@@ -112,24 +112,94 @@ static bool parse_size(const char *name, const char *text, uint64_t *value)
 	return false;
 }
 
-static bool parse_references(const char *text, enum reference_policy *policy)
+/*
+ * Which of the words, parted by bars? The first where nothing is said. *word is its number.
+ */
+static bool parse_word(const char *name, const char *text, const char *words, unsigned *word)
 {
-	static const char *const names[] = {
-		[REFERENCES_NONE] = "none",
-		[REFERENCES_FAMILY] = "family",
-		[REFERENCES_DATASTORE] = "datastore",
-	};
+	size_t wanted = text ? strlen(text) : 0;
+	const char *at = words;
 
-	*policy = REFERENCES_FAMILY;
+	*word = 0;
 	if (!text)
 		return true;
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (strcmp(text, names[i]) == 0) {
-			*policy = (enum reference_policy)i;
+	for (;; (*word)++) {
+		size_t length = strcspn(at, "|");
+
+		if (length == wanted && strncmp(at, text, length) == 0)
 			return true;
-		}
+		if (at[length] == '\0')
+			break;
+		at += length + 1;
 	}
-	complain("-o references=%s: it should be none, family or datastore", text);
+	complain("-o %s=%s: it should be one of %s", name, text, words);
+	return false;
+}
+
+static bool parse_references(const char *text, enum reference_policy *policy)
+{
+	static const enum reference_policy policies[] = {
+		REFERENCES_FAMILY,
+		REFERENCES_NONE,
+		REFERENCES_DATASTORE,
+	};
+	unsigned word;
+
+	if (!parse_word("references", text, "family|none|datastore", &word))
+		return false;
+	*policy = policies[word];
+	return true;
+}
+
+static bool parse_view_options(const struct options *options, struct view_options *v)
+{
+	static const enum vmdk_adapter adapters[] = {
+		ADAPTER_LSILOGIC,
+		ADAPTER_BUSLOGIC,
+		ADAPTER_IDE,
+	};
+	uint64_t hardware = view_options_default.hardware_version;
+	uint64_t tools = view_options_default.tools_version;
+	unsigned adapter, sector, flat;
+
+	if (!parse_word("adapter", options->adapter, "lsilogic|buslogic|ide", &adapter) ||
+		!parse_word("sector_size", options->sector_size, "512|4096", &sector) ||
+		!parse_word("flat_type", options->flat_type, "vmfs|monolithicFlat", &flat))
+		return false;
+	if (options->hw_version &&
+		!parse_number("hw_version", options->hw_version, 10, 999, &hardware))
+		return false;
+	if (options->tools_version &&
+		!parse_number("tools_version", options->tools_version, 10, INT32_MAX, &tools))
+		return false;
+	*v = (struct view_options) {
+		.adapter = adapters[adapter],
+		.hardware_version = (unsigned)hardware,
+		.tools_version = (unsigned)tools,
+		.sector_size = sector == 1 ? 4096 : 512,
+		.monolithic_flat = flat == 1,
+	};
+	return true;
+}
+
+static bool parse_views(const struct options *options, struct catalog_options *c)
+{
+	static const char *const vmdk[] = { NULL, "flat", "stream" };
+	static const char *const vhd[] = { NULL, "fixed" };
+	const char *list = options->views ? options->views : CHOICES_DEFAULT;
+	unsigned vmdk_flavour, vhd_flavour, layout;
+	struct why why;
+
+	if (!parse_view_options(options, &c->choices.options) ||
+		!parse_word("vmdk", options->vmdk, "sparse|flat|stream", &vmdk_flavour) ||
+		!parse_word("vhd", options->vhd, "dynamic|fixed", &vhd_flavour) ||
+		!parse_word("layout", options->layout, "flat|dir", &layout))
+		return false;
+	c->folders = layout == 1;
+	c->snapshots = options->snapshots;
+	if (choices_parse(&c->choices, list, vmdk[vmdk_flavour], vhd[vhd_flavour], &why) == 0)
+		return true;
+	complain("-o views=%s: %s", list, why.text);
 	return false;
 }
 
@@ -218,6 +288,7 @@ bool options_read(const struct options *options, struct settings *settings)
 	*settings = (struct settings) { .cache_size = DEFAULT_CACHE_SIZE };
 	if (!parse_references(options->references, &settings->references) ||
 		!parse_catalog_options(options, &settings->catalog) ||
+		!parse_views(options, &settings->catalog) ||
 		!parse_choice("in_use", options->in_use, "allow", "refuse", false,
 			&settings->catalog.allow_in_use) ||
 		!parse_choice("sandbox", options->sandbox, "on", "off", true, &settings->sandbox) ||
@@ -237,6 +308,15 @@ void options_free(struct options *options)
 	free(options->rules);
 	free(options->source);
 	free(options->mountpoint);
+	free(options->views);
+	free(options->layout);
+	free(options->vmdk);
+	free(options->vhd);
+	free(options->flat_type);
+	free(options->adapter);
+	free(options->hw_version);
+	free(options->tools_version);
+	free(options->sector_size);
 	free(options->references);
 	free(options->cache_size);
 	free(options->uid);
@@ -253,7 +333,7 @@ static void print_formats(const char *title, bool views)
 {
 	printf("%s", title);
 	for (size_t i = 0; views && view_formats[i]; i++)
-		printf(" %s", view_formats[i]->name);
+		printf(" %s", view_formats[i]->suffix);
 	for (size_t i = 0; !views && image_formats[i]; i++)
 		printf(" %s", image_formats[i]->name);
 	printf("\n");
@@ -264,7 +344,8 @@ void options_help(void)
 	printf("usage: imgfs [options] DATASTORE MOUNTPOINT\n"
 	       "\n"
 	       "Shows every disk image beneath the directory DATASTORE, read-only, as\n"
-	       "NAME.qcow2, NAME.raw and NAME.vmdk. Copying one of them is the conversion.\n"
+	       "NAME.qcow2, NAME.raw and NAME.vmdk, or as the formats that views= names.\n"
+	       "Copying one of them is the conversion.\n"
 	       "Unmount with umount MOUNTPOINT.\n"
 	       "\n"
 	       "    -f                     stay in the foreground, log to standard error\n"
@@ -272,6 +353,21 @@ void options_help(void)
 	       "    -s                     one thread\n"
 	       "    -h, -V                 this help, the version\n"
 	       "\n"
+	       "    -o views=LIST          what each image is shown as, parted by colons\n"
+	       "                           (" CHOICES_DEFAULT "); all views are named below\n"
+	       "    -o vmdk=sparse|flat|stream\n"
+	       "                           what NAME.vmdk is: one file (default); a descriptor\n"
+	       "                           with NAME-flat.vmdk, for ESXi; streamOptimized\n"
+	       "    -o vhd=dynamic|fixed   what NAME.vhd is, if views= asks for it\n"
+	       "    -o layout=flat|dir     views beside each other (default), or a directory for\n"
+	       "                           each image with its views in it\n"
+	       "    -o snapshots           internal snapshots are shown too, as NAME@SNAPSHOT.raw\n"
+	       "                           and so on\n"
+	       "    -o adapter=lsilogic|buslogic|ide, hw_version=N, tools_version=N,\n"
+	       "       sector_size=512|4096, flat_type=vmfs|monolithicFlat\n"
+	       "                           what VMDK descriptors say\n"
+	       "    -o scan_gzip           read images in gzip too; the first look reads them\n"
+	       "                           from end to end\n"
 	       "    -o references=none|family|datastore\n"
 	       "                           what an image may name (backing files, extents):\n"
 	       "                           nothing; files beside it that begin with its own\n"

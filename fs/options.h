@@ -15,6 +15,10 @@
 struct options {
 	char *source;
 	char *mountpoint;
+	char *views, *layout, *vmdk, *vhd;
+	char *flat_type, *adapter, *hw_version, *tools_version, *sector_size;
+	int snapshots;
+	int scan_gzip;
 	char *references;
 	char *cache_size;
 	char *uid, *gid, *fmask, *dmask;

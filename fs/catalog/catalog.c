@@ -50,7 +50,11 @@ int catalog_new(const struct image_context *images, const struct catalog_options
 	c->parts.images = images;
 	c->parts.options = *options;
 	pthread_mutex_init(&c->lock, NULL);
-	c->parts.pool = pool_new(images);
+	if (c->parts.options.choices.count == 0) {
+		c->parts.options.choices.options = view_options_default;
+		choices_parse(&c->parts.options.choices, CHOICES_DEFAULT, NULL, NULL, NULL);
+	}
+	c->parts.pool = pool_new(images, &c->parts.options.choices);
 	c->parts.nodes = nodes_new();
 	if (!c->parts.pool || !c->parts.nodes) {
 		catalog_free(c);
@@ -142,12 +146,33 @@ static bool is_current(const struct folder *folder, const struct stat *st)
 	return !folder->unsettled && file_state_equal(&now, &folder->state);
 }
 
+static int get_folder(struct catalog *c, const char *path, struct folder **folder);
+
+/* The directory that the file at path is shown as: it is an item of the folder around it. */
+static int read_item_folder(
+	struct catalog *c, const char *path, const struct file_state *state, struct folder **folder)
+{
+	const char *name = path_name(path);
+	autofree char *above = strndup(path, (size_t)(name > path ? name - path - 1 : 0));
+	struct folder *around;
+	struct item *item;
+	int r = above ? get_folder(c, above, &around) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	item = folder_item(around, name);
+	r = item ? folder_of_item(&c->parts, item, state, folder) : -ENOENT;
+	folder_unref(around);
+	return r;
+}
+
 static int get_folder(struct catalog *c, const char *path, struct folder **folder)
 {
-	const struct datastore *datastore = c->parts.images->datastore;
+	struct file_state state;
 	struct folder *before;
 	struct stat st;
-	int r = entry_stat_directory(&c->parts, path, &st);
+	bool is_file;
+	int r = entry_stat_directory(&c->parts, path, &st, &is_file);
 
 	if (r < 0)
 		return r;
@@ -156,7 +181,11 @@ static int get_folder(struct catalog *c, const char *path, struct folder **folde
 		*folder = before;
 		return 0;
 	}
-	r = folder_read(datastore, path, before, folder);
+	file_state_from_stat(&state, &st);
+	if (is_file)
+		r = read_item_folder(c, path, &state, folder);
+	else
+		r = folder_read(&c->parts, path, before, folder);
 	folder_unref(before);
 	if (r == 0)
 		remember_folder(c, *folder);
@@ -172,19 +201,24 @@ static int examine(struct catalog *c, struct item *item, size_t view, struct fac
 	int r = -ESTALE;
 
 	for (int tries = 0; tries < 3 && r == -ESTALE; tries++) {
-		r = item_facts(item, c->parts.pool, c->parts.images->datastore, NULL, facts);
+		r = item_facts(&c->parts, item, NULL, facts);
 		if (r == 0)
-			r = item_view_facts(item, c->parts.pool, view, facts, view_facts);
+			r = item_view_facts(&c->parts, item, view, facts, view_facts);
 	}
 	return r == -EFBIG ? -ENOENT : r;
 }
 
-static int enter_view(struct catalog *c, struct item *item, size_t view, struct stat *st)
+static int enter_shown(struct catalog *c, struct item *item, size_t view, struct stat *st)
 {
 	struct view_facts view_facts;
 	struct facts facts;
-	int r = examine(c, item, view, &facts, &view_facts);
+	int r;
 
+	if (view == SHOWN_DIRECTORY) {
+		r = item_facts(&c->parts, item, NULL, &facts);
+		return r < 0 ? r : entry_enter_item(&c->parts, item, st);
+	}
+	r = examine(c, item, view, &facts, &view_facts);
 	return r < 0 ? r : entry_enter_view(&c->parts, item, view, &facts, &view_facts, st);
 }
 
@@ -205,8 +239,8 @@ int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name
 	}
 	if (folder_has_directory(folder, name))
 		r = entry_enter_directory(&catalog->parts, node.path, name, st);
-	else if (folder_find(folder, name, &item, &view))
-		r = enter_view(catalog, item, view, st);
+	else if (shown_find(folder, name, &item, &view))
+		r = enter_shown(catalog, item, view, st);
 	else
 		r = -ENOENT;
 	folder_unref(folder);
@@ -224,10 +258,11 @@ static int node_stat(struct catalog *c, const struct node *node, struct stat *st
 	struct view_facts view_facts;
 	struct facts facts;
 	struct stat source;
+	bool is_file;
 	int r;
 
 	if (!node->item) {
-		r = entry_stat_directory(&c->parts, node->path, &source);
+		r = entry_stat_directory(&c->parts, node->path, &source, &is_file);
 		if (r == 0)
 			entry_directory_stat(&c->parts, &source, node->id, st);
 		return r == -ENOENT ? -ESTALE : r;

@@ -8,18 +8,6 @@
 
 #include "imgfs/catalog.h"
 
-/* Formats that there is room for beside an image, and how many there are. */
-#define MAX_VIEWS 16
-
-static inline size_t view_count(void)
-{
-	size_t count = 0;
-
-	while (view_formats[count])
-		count++;
-	return count;
-}
-
 /*
  * S3 of the policy: the daemon stays below 256 MiB whatever the datastore holds. An image that is
  * known takes about 600 bytes, a name that the kernel holds 120.
@@ -28,24 +16,47 @@ static inline size_t view_count(void)
 #define KNOWN_MAX_FILES  50000u  /* in directories that are remembered, besides the last one */
 #define NODES_MAX_VIEWS  150000u /* that the kernel need not look up again */
 
+struct nodes;
+struct pool;
+
+/* What the catalog is put together from; none of it changes while it lives. */
+struct catalog_parts {
+	const struct image_context *images;
+	struct catalog_options options;
+	struct pool *pool;
+	struct nodes *nodes;
+};
+
 /* ---- naming.c: which names does a directory show? Pure. ---- */
 
 struct naming {
 	const char *file; /* name of the source file */
 	bool hidden;      /* no image of its own */
+	bool archive;     /* shown as a directory, under its own name */
 	bool whole;       /* its views keep the whole name: "a.qcow2.raw" */
+};
+
+struct naming_rules {
+	const struct choices *choices;
+	bool folders;                   /* each image has a directory for its views: layout=dir */
+	const char *const *directories; /* names of subdirectories, sorted; they take precedence */
+	size_t directory_count;
 };
 
 /*
  * Decides for the files of one directory, sorted by name (strcmp), from their names alone, so
- * that what an image holds never changes how another is called. directories: names of
- * subdirectories, sorted too; they take precedence. 0 or -ENOMEM.
+ * that what an image holds never changes how another is called. 0 or -ENOMEM.
  */
-int naming_decide(
-	struct naming *files, size_t count, const char *const *directories, size_t directory_count);
+int naming_decide(struct naming *files, size_t count, const struct naming_rules *rules);
+
+/* What its views are called before the suffix: "a" or "a.qcow2"; of a snapshot "a@NAME". */
+int naming_base(const char *file, bool whole, char **base);
 
 /* The name of a view, the caller's to free. -ENAMETOOLONG: there can be none. -ENOMEM. */
-int naming_view_name(const char *file, bool whole, const char *suffix, char **name);
+int naming_view_name(const char *file, bool whole, const struct choice *choice, char **name);
+
+/* Is name `base` bytes of anything and the suffix of the choice? */
+bool naming_ends_in(const char *name, const struct choice *choice, size_t *base);
 
 /* ---- age.c: how long ago did a source change? ---- */
 
@@ -71,10 +82,9 @@ bool age_wait(struct timespec changed);
 
 /* ---- pool.c: images kept open, with their views ---- */
 
-struct pool;
 struct pooled;
 
-struct pool *pool_new(const struct image_context *images);
+struct pool *pool_new(const struct image_context *images, const struct choices *choices);
 void pool_free(struct pool *pool);
 
 /* The image at path in its present state. Each 0 needs a pool_put(). As image_open(). */
@@ -88,7 +98,7 @@ struct image *pooled_image(const struct pooled *pooled);
 /* The age of the last change when the image was opened; see age.c. */
 int64_t pooled_age(const struct pooled *pooled);
 
-/* Its view in view_formats[index], made at the first call. */
+/* Its view by choices->list[index], made at the first call. */
 int pooled_view(struct pooled *pooled, size_t index, const struct view **view, struct why *why);
 
 /* ---- item.c: a source file and what is known of it ---- */
@@ -110,7 +120,7 @@ struct facts {
 	struct timespec mtime, ctime;
 };
 
-struct item *item_new(const char *directory, const char *name);
+struct item *item_new(const struct catalog_parts *c, const char *directory, const char *name);
 struct item *item_ref(struct item *item);
 void item_unref(struct item *item);
 const char *item_name(const struct item *item);
@@ -119,9 +129,9 @@ const char *item_path(const struct item *item);
 /*
  * What the image is now: opened if it is not known or has changed. -ENOENT where the file is
  * gone, is no image, or is refused (which is logged once). directory: the item's, where it is open
- * already; NULL.
+ * already; NULL. Of an archive: whether it can be read.
  */
-int item_facts(struct item *item, struct pool *pool, const struct datastore *datastore,
+int item_facts(const struct catalog_parts *c, struct item *item,
 	const struct open_directory *directory, struct facts *facts);
 
 /* Has it been looked at before, whatever came of it? */
@@ -131,26 +141,36 @@ bool item_is_known(struct item *item);
 int item_facts_since(struct item *item, int64_t since, struct facts *facts);
 
 /* Size and blocks of its view in the state of `facts`. -ESTALE if it has changed since. */
-int item_view_facts(struct item *item, struct pool *pool, size_t view, const struct facts *facts,
-	struct view_facts *view_facts);
+int item_view_facts(const struct catalog_parts *c, struct item *item, size_t view,
+	const struct facts *facts, struct view_facts *view_facts);
 
 /* Does the view exist at all? True without a look for disks that every format holds. */
-bool item_has_view(struct item *item, struct pool *pool, size_t view, const struct facts *facts);
+bool item_has_view(
+	const struct catalog_parts *c, struct item *item, size_t view, const struct facts *facts);
 
 /* ---- folder.c: a directory, its items, and the names that they show ---- */
+
+/* Instead of a view: the directory that an archive, or with layout=dir an image, is shown as. */
+#define SHOWN_DIRECTORY SIZE_MAX
 
 struct shown {
 	char *name;
 	struct item *item;
-	size_t view; /* index in view_formats */
+	size_t view; /* index of a choice, or SHOWN_DIRECTORY */
 };
 
+/*
+ * A directory of the datastore; or of the mount alone: an archive with its disks, an image with
+ * its views. Then path is the file's.
+ */
 struct folder {
 	atomic_uint refs;
+	const struct choices *choices;
+	bool folders; /* it shows a directory for each image: layout=dir */
 	char *path;
 	struct file_state state;
 	bool unsettled;     /* state does not tell whether it is still like that: read it again */
-	char **directories; /* sorted */
+	char **directories; /* of the datastore, sorted */
 	size_t directory_count;
 	struct item **items; /* sorted by name */
 	size_t item_count;
@@ -159,15 +179,30 @@ struct folder {
 };
 
 /* Reads the directory at path; takes over items of `before` (may be NULL) by their names. */
-int folder_read(const struct datastore *datastore, const char *path, const struct folder *before,
+int folder_read(const struct catalog_parts *c, const char *path, const struct folder *before,
+	struct folder **folder);
+
+/* The directory of the views of one image, which is an item of another folder. */
+int folder_of_item(const struct catalog_parts *c, struct item *item, const struct file_state *state,
 	struct folder **folder);
 struct folder *folder_ref(struct folder *folder);
 void folder_unref(struct folder *folder);
 
 bool folder_has_directory(const struct folder *folder, const char *name);
 
-/* The image and view that a name stands for, listed or as a whole-name form. False for none. */
-bool folder_find(const struct folder *folder, const char *name, struct item **item, size_t *view);
+/* The item of the file of that name; NULL for none. */
+struct item *folder_item(const struct folder *folder, const char *name);
+
+/* ---- shown.c: which name stands for what in a folder ---- */
+
+/* From files as naming.c has decided, whose items are those of the folder, in the same order. */
+int shown_fill(struct folder *folder, const struct naming *files);
+
+/* Of the folder of one image. */
+int shown_fill_views(struct folder *folder);
+
+/* What a name stands for, listed or as a whole-name form. False for nothing. */
+bool shown_find(const struct folder *folder, const char *name, struct item **item, size_t *view);
 
 /* ---- nodes.c: numbers that the kernel holds ---- */
 
@@ -180,13 +215,11 @@ struct node {
 	time_t old; /* CLOCK_MONOTONIC when first opened after its last change was old, or 0 */
 };
 
-struct nodes;
-
 struct nodes *nodes_new(void);
 void nodes_free(struct nodes *nodes);
 
 uint64_t nodes_directory_id(const char *path);
-uint64_t nodes_view_id(const char *item_path, size_t view, uint64_t generation);
+uint64_t nodes_view_id(const char *item_path, const struct choice *choice, uint64_t generation);
 
 /*
  * Takes a reference to the node, which is made if it is not there. item gets one of its own. Where
@@ -208,19 +241,13 @@ void node_release(struct node *node);
 
 /* ---- entry.c: what the kernel is told of a name ---- */
 
-/* What the catalog is put together from; none of it changes while it lives. */
-struct catalog_parts {
-	const struct image_context *images;
-	struct catalog_options options;
-	struct pool *pool;
-	struct nodes *nodes;
-};
-
 /* A directory that has become something else, or that leads out now, is gone. */
 int entry_directory_error(int r);
 
-/* Of the directory at path as it is in the datastore. 0, or -errno as the kernel shall see it. */
-int entry_stat_directory(const struct catalog_parts *c, const char *path, struct stat *st);
+/* Of the directory at path, or of the file that is shown as one, as it is in the datastore. 0, or
+ * -errno as the kernel shall see it. */
+int entry_stat_directory(
+	const struct catalog_parts *c, const char *path, struct stat *st, bool *is_file);
 
 /* As it is shown. */
 void entry_directory_stat(
@@ -231,6 +258,7 @@ void entry_view_stat(const struct catalog_parts *c, const struct facts *facts,
 /* The same, and takes a reference to the node. 0 or -errno. */
 int entry_enter_directory(
 	const struct catalog_parts *c, const char *parent, const char *name, struct stat *st);
+int entry_enter_item(const struct catalog_parts *c, struct item *item, struct stat *st);
 int entry_enter_view(const struct catalog_parts *c, struct item *item, size_t view,
 	const struct facts *facts, const struct view_facts *view_facts, struct stat *st);
 

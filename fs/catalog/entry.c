@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the kernel is told of a name: attributes, and a number that it holds from then on. */
 #include <errno.h>
+#include <string.h>
 
 #include "catalog_private.h"
 #include "imgfs/cleanup.h"
@@ -14,11 +15,32 @@ int entry_directory_error(int r)
 	return r == -EBUSY ? -ESTALE : r;
 }
 
-int entry_stat_directory(const struct catalog_parts *c, const char *path, struct stat *st)
+/* Is the file at path shown as a directory? */
+static bool is_directory_here(const struct catalog_parts *c, const char *path)
+{
+	return c->options.folders || name_is_archive(path_name(path));
+}
+
+/* Who may read it may list it. */
+static void make_directory(struct stat *st)
+{
+	mode_t readable = st->st_mode & 0444;
+
+	st->st_mode = S_IFDIR | readable | readable >> 2;
+	st->st_nlink = 1;
+	st->st_size = 0; /* du counts what a directory says */
+	st->st_blocks = 0;
+}
+
+int entry_stat_directory(
+	const struct catalog_parts *c, const char *path, struct stat *st, bool *is_file)
 {
 	int r = datastore_stat(c->images->datastore, path, st);
 
-	if (r == 0 && !S_ISDIR(st->st_mode))
+	*is_file = r == 0 && S_ISREG(st->st_mode) && is_directory_here(c, path);
+	if (*is_file)
+		make_directory(st);
+	else if (r == 0 && !S_ISDIR(st->st_mode))
 		r = -ENOTDIR;
 	return entry_directory_error(r);
 }
@@ -67,22 +89,32 @@ void entry_view_stat(const struct catalog_parts *c, const struct facts *facts,
 	apply_owner(c, st);
 }
 
+static int enter_directory(const struct catalog_parts *c, char *path, struct stat *st)
+{
+	struct node node = { .path = path, .id = nodes_directory_id(path) };
+	struct stat source;
+	bool is_file;
+	int r = entry_stat_directory(c, path, &source, &is_file);
+
+	if (r < 0)
+		return r;
+	entry_directory_stat(c, &source, node.id, st);
+	return nodes_enter(c->nodes, &node);
+}
+
 int entry_enter_directory(
 	const struct catalog_parts *c, const char *parent, const char *name, struct stat *st)
 {
 	autofree char *path = path_join(parent, name);
-	struct node node = { .path = path };
-	struct stat source;
-	int r;
 
-	if (!path)
-		return -ENOMEM;
-	r = entry_stat_directory(c, path, &source);
-	if (r < 0)
-		return r;
-	node.id = nodes_directory_id(path);
-	entry_directory_stat(c, &source, node.id, st);
-	return nodes_enter(c->nodes, &node);
+	return path ? enter_directory(c, path, st) : -ENOMEM;
+}
+
+int entry_enter_item(const struct catalog_parts *c, struct item *item, struct stat *st)
+{
+	autofree char *path = strdup(item_path(item));
+
+	return path ? enter_directory(c, path, st) : -ENOMEM;
 }
 
 int entry_enter_view(const struct catalog_parts *c, struct item *item, size_t view,
@@ -92,7 +124,8 @@ int entry_enter_view(const struct catalog_parts *c, struct item *item, size_t vi
 		.item = item,
 		.view = view,
 		.generation = facts->generation,
-		.id = nodes_view_id(item_path(item), view, facts->generation),
+		.id = nodes_view_id(
+			item_path(item), &c->options.choices.list[view], facts->generation),
 	};
 
 	entry_view_stat(c, facts, view_facts, node.id, st);

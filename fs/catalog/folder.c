@@ -129,134 +129,69 @@ static bool is_racy(const struct stat *st)
 	       RACY_NANOSECONDS;
 }
 
-/* A name that something follows. */
-struct stretch {
-	const char *name;
-	size_t length;
-};
-
 static int compare_item(const void *key, const void *element)
 {
-	const struct stretch *wanted = key;
-	const char *name = item_name(*(struct item *const *)element);
-	int r = strncmp(wanted->name, name, wanted->length);
-
-	return r != 0 ? r : name[wanted->length] == '\0' ? 0 : -1;
+	return strcmp(key, item_name(*(struct item *const *)element));
 }
 
-/* The item whose name is the first `length` bytes of name. */
-static struct item *find_item(const struct folder *folder, const char *name, size_t length)
+struct item *folder_item(const struct folder *folder, const char *name)
 {
-	struct stretch wanted = { name, length };
-	struct item **found;
+	struct item **found = NULL;
 
-	if (!folder || folder->item_count == 0)
-		return NULL;
-	found = bsearch(
-		&wanted, folder->items, folder->item_count, sizeof(*folder->items), compare_item);
+	if (folder && folder->item_count > 0)
+		found = bsearch(name, folder->items, folder->item_count, sizeof(*folder->items),
+			compare_item);
 	return found ? *found : NULL;
 }
 
-static int add_shown(struct folder *folder, struct item *item, bool whole, size_t view)
+/* Items of the files that are not hidden; naming is left with those alone. */
+static int make_items(const struct catalog_parts *c, struct folder *folder, struct naming *naming,
+	size_t count, const struct folder *before)
 {
-	char *name;
-	int r = naming_view_name(item_name(item), whole, view_formats[view]->suffix, &name);
-
-	if (r < 0)
-		return r == -ENAMETOOLONG ? 0 : r;
-	if (folder_has_directory(folder, name)) {
-		free(name);
-		return 0;
-	}
-	folder->shown[folder->shown_count++] = (struct shown) { name, item, view };
-	return 0;
-}
-
-/* By name; where two have one name, the source file of just that name first. */
-static int compare_shown(const void *a, const void *b)
-{
-	const struct shown *x = a, *y = b;
-	int r = strcmp(x->name, y->name);
-	bool x_is_file, y_is_file;
-
-	if (r != 0)
-		return r;
-	x_is_file = strcmp(x->name, item_name(x->item)) == 0;
-	y_is_file = strcmp(y->name, item_name(y->item)) == 0;
-	if (x_is_file != y_is_file)
-		return x_is_file ? -1 : 1;
-	return strcmp(item_name(x->item), item_name(y->item));
-}
-
-static void drop_duplicates(struct folder *folder)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < folder->shown_count; i++) {
-		struct shown *s = &folder->shown[i];
-
-		if (kept > 0 && strcmp(folder->shown[kept - 1].name, s->name) == 0) {
-			log_debug("%s: its view %s is hidden by another file",
-				quote(item_path(s->item)).text, quote(s->name).text);
-			free(s->name);
-			continue;
-		}
-		folder->shown[kept++] = *s;
-	}
-	folder->shown_count = kept;
-}
-
-static int show_names(struct folder *folder, const struct naming *naming, size_t count,
-	const struct folder *before)
-{
-	size_t views = view_count();
-
 	folder->items = calloc(count + 1, sizeof(*folder->items));
-	folder->shown = calloc(count * views + 1, sizeof(*folder->shown));
-	if (!folder->items || !folder->shown)
+	if (!folder->items)
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
 		struct item *item;
 
 		if (naming[i].hidden)
 			continue;
-		item = find_item(before, naming[i].file, strlen(naming[i].file));
-		item = item ? item_ref(item) : item_new(folder->path, naming[i].file);
+		item = folder_item(before, naming[i].file);
+		item = item ? item_ref(item) : item_new(c, folder->path, naming[i].file);
 		if (!item)
 			return -ENOMEM;
+		naming[folder->item_count] = naming[i];
 		folder->items[folder->item_count++] = item;
-		for (size_t view = 0; view < views; view++) {
-			int r = add_shown(folder, item, naming[i].whole, view);
-
-			if (r < 0)
-				return r;
-		}
 	}
-	qsort(folder->shown, folder->shown_count, sizeof(*folder->shown), compare_shown);
-	drop_duplicates(folder);
 	return 0;
 }
 
-static int decide_names(
-	struct folder *folder, const struct names *files, const struct folder *before)
+static int decide_names(const struct catalog_parts *c, struct folder *folder,
+	const struct names *files, const struct folder *before)
 {
 	autofree struct naming *naming = calloc(files->count + 1, sizeof(*naming));
+	struct naming_rules rules = {
+		.choices = &c->options.choices,
+		.folders = c->options.folders,
+		.directories = (const char *const *)folder->directories,
+		.directory_count = folder->directory_count,
+	};
 	int r;
 
 	if (!naming)
 		return -ENOMEM;
 	for (size_t i = 0; i < files->count; i++)
 		naming[i].file = files->v[i];
-	r = naming_decide(naming, files->count, (const char *const *)folder->directories,
-		folder->directory_count);
-	if (r < 0)
-		return r;
-	return show_names(folder, naming, files->count, before);
+	r = naming_decide(naming, files->count, &rules);
+	if (r == 0)
+		r = make_items(c, folder, naming, files->count, before);
+	return r < 0 ? r : shown_fill(folder, naming);
 }
 
 static int fill_folder(
-	const struct datastore *datastore, struct folder *folder, const struct folder *before)
+	const struct catalog_parts *c, struct folder *folder, const struct folder *before)
 {
+	const struct datastore *datastore = c->images->datastore;
 	struct names files = { 0 }, directories = { 0 };
 	int fd = datastore_open_dir(datastore, folder->path);
 	struct stat st;
@@ -282,28 +217,60 @@ static int fill_folder(
 	folder->directories = directories.v;
 	folder->directory_count = directories.count;
 	if (r == 0)
-		r = decide_names(folder, &files, before);
+		r = decide_names(c, folder, &files, before);
 	names_free(&files);
 	return r;
 }
 
-int folder_read(const struct datastore *datastore, const char *path, const struct folder *before,
-	struct folder **folder)
+static struct folder *folder_new(const struct catalog_parts *c, const char *path)
 {
 	struct folder *f = calloc(1, sizeof(*f));
-	int r;
 
 	if (!f)
-		return -ENOMEM;
+		return NULL;
 	atomic_init(&f->refs, 1);
+	f->choices = &c->options.choices;
+	f->folders = c->options.folders;
 	f->path = strdup(path);
-	r = f->path ? fill_folder(datastore, f, before) : -ENOMEM;
-	if (r < 0) {
+	if (f->path)
+		return f;
+	folder_unref(f);
+	return NULL;
+}
+
+int folder_read(const struct catalog_parts *c, const char *path, const struct folder *before,
+	struct folder **folder)
+{
+	struct folder *f = folder_new(c, path);
+	int r = f ? fill_folder(c, f, before) : -ENOMEM;
+
+	if (r < 0)
 		folder_unref(f);
-		return r;
+	else
+		*folder = f;
+	return r;
+}
+
+int folder_of_item(const struct catalog_parts *c, struct item *item, const struct file_state *state,
+	struct folder **folder)
+{
+	struct folder *f = folder_new(c, item_path(item));
+	int r = -ENOMEM;
+
+	if (f) {
+		f->folders = false;
+		f->state = *state;
+		f->items = calloc(1, sizeof(*f->items));
 	}
-	*folder = f;
-	return 0;
+	if (f && f->items) {
+		f->items[f->item_count++] = item_ref(item);
+		r = shown_fill_views(f);
+	}
+	if (r < 0)
+		folder_unref(f);
+	else
+		*folder = f;
+	return r;
 }
 
 struct folder *folder_ref(struct folder *folder)
@@ -334,43 +301,4 @@ bool folder_has_directory(const struct folder *folder, const char *name)
 	return folder->directory_count > 0 &&
 	       bsearch(&name, folder->directories, folder->directory_count,
 		       sizeof(*folder->directories), compare_strings) != NULL;
-}
-
-static int compare_shown_name(const void *key, const void *element)
-{
-	return strcmp(key, ((const struct shown *)element)->name);
-}
-
-/* "a.qcow2.raw" is the raw view of a.qcow2 whether the listing says so or not. */
-static bool find_whole_name(
-	const struct folder *folder, const char *name, struct item **item, size_t *view)
-{
-	const char *suffix = name_suffix(name);
-	size_t stem = (size_t)(suffix - name) - (*suffix != '\0');
-
-	for (size_t i = 0; view_formats[i]; i++) {
-		*view = i;
-		*item = NULL;
-		if (strcmp(suffix, view_formats[i]->suffix) == 0)
-			*item = find_item(folder, name, stem);
-		if (!*item && name_has_suffix(name, view_formats[i]->suffix))
-			*item = find_item(folder, name, strlen(name));
-		if (*item)
-			return true;
-	}
-	return false;
-}
-
-bool folder_find(const struct folder *folder, const char *name, struct item **item, size_t *view)
-{
-	const struct shown *shown = NULL;
-
-	if (folder->shown_count > 0)
-		shown = bsearch(name, folder->shown, folder->shown_count, sizeof(*folder->shown),
-			compare_shown_name);
-	if (!shown)
-		return find_whole_name(folder, name, item, view);
-	*item = shown->item;
-	*view = shown->view;
-	return true;
 }

@@ -32,6 +32,8 @@ struct item {
 	atomic_uint refs;
 	char *path;
 	const char *name; /* in path */
+	char *file;       /* what is looked at in the datastore: path without a snapshot's name */
+	size_t view_count;
 
 	pthread_mutex_t lock; /* of all that follows */
 	enum status status;
@@ -46,19 +48,22 @@ struct item {
 	struct {
 		int error; /* 0 known, 1 not known yet, else -errno */
 		struct view_facts facts;
-	} views[]; /* as many as there are formats */
+	} views[]; /* as many as there are choices */
 };
 
-struct item *item_new(const char *directory, const char *name)
+struct item *item_new(const struct catalog_parts *c, const char *directory, const char *name)
 {
-	struct item *item = calloc(1, sizeof(*item) + view_count() * sizeof(item->views[0]));
+	size_t views = c->options.choices.count;
+	struct item *item = calloc(1, sizeof(*item) + views * sizeof(item->views[0]));
 
 	if (!item)
 		return NULL;
 	atomic_init(&item->refs, 1);
 	pthread_mutex_init(&item->lock, NULL);
+	item->view_count = views;
 	item->path = path_join(directory, name);
-	if (!item->path) {
+	item->file = item->path ? path_of_file(item->path) : NULL;
+	if (!item->file) {
 		item_unref(item);
 		return NULL;
 	}
@@ -89,6 +94,7 @@ void item_unref(struct item *item)
 	forget_sources(item);
 	pthread_mutex_destroy(&item->lock);
 	free(item->reason);
+	free(item->file);
 	free(item->path);
 	free(item);
 }
@@ -160,7 +166,7 @@ static void learn(struct item *item, const struct image *image)
 	};
 	for (size_t i = 0; i < image_file_count(image); i++)
 		item->facts.mode &= image_file(image, i)->mode;
-	for (size_t i = 0; view_formats[i]; i++)
+	for (size_t i = 0; i < item->view_count; i++)
 		item->views[i].error = 1;
 	item->state = first->state;
 	item->status = STATUS_SERVED;
@@ -185,7 +191,7 @@ static void refuse(struct item *item, const struct file_state *state, const char
 }
 
 /* Opens the image to see what it is. */
-static int examine(struct item *item, struct pool *pool, const struct file_state *state)
+static int examine(const struct catalog_parts *c, struct item *item, const struct file_state *state)
 {
 	struct timespec start = age_clock();
 	struct pooled *pooled;
@@ -193,13 +199,13 @@ static int examine(struct item *item, struct pool *pool, const struct file_state
 	int r;
 
 	forget_sources(item);
-	r = pool_get(pool, item->path, &pooled, &why);
+	r = pool_get(c->pool, item->path, &pooled, &why);
 	if (r == 0) {
 		r = remember_sources(item, pooled_image(pooled));
 		if (r == 0)
 			learn(item, pooled_image(pooled));
 		item->age = pooled_age(pooled);
-		pool_put(pool, pooled);
+		pool_put(c->pool, pooled);
 		return r;
 	}
 	if (r == -ENOMEDIUM) {
@@ -219,13 +225,14 @@ static int stat_item(const struct item *item, const struct datastore *datastore,
 	const struct open_directory *directory, struct stat *st)
 {
 	if (directory)
-		return datastore_stat_in(datastore, directory, item->path, item->name, st);
-	return datastore_stat(datastore, item->path, st);
+		return datastore_stat_in(datastore, directory, item->file, item->name, st);
+	return datastore_stat(datastore, item->file, st);
 }
 
-int item_facts(struct item *item, struct pool *pool, const struct datastore *datastore,
+int item_facts(const struct catalog_parts *c, struct item *item,
 	const struct open_directory *directory, struct facts *facts)
 {
+	const struct datastore *datastore = c->images->datastore;
 	LOCKED(&item->lock);
 	int64_t start = age_steady();
 	struct file_state now;
@@ -238,7 +245,7 @@ int item_facts(struct item *item, struct pool *pool, const struct datastore *dat
 		return -ENOENT;
 	file_state_from_stat(&now, &st);
 	if (!is_current(item, datastore, &now)) {
-		r = examine(item, pool, &now);
+		r = examine(c, item, &now);
 		if (r < 0)
 			return r;
 	}
@@ -267,13 +274,14 @@ int item_facts_since(struct item *item, int64_t since, struct facts *facts)
 }
 
 /* No lock held: with detect_zeroes it may take long, and the image is listed meanwhile. */
-static int measure(struct item *item, struct pool *pool, size_t index, uint64_t generation,
-	struct view_facts *facts)
+static int measure(const struct catalog_parts *c, struct item *item, size_t index,
+	uint64_t generation, struct view_facts *facts)
 {
+	const char *format = c->options.choices.list[index].format->name;
 	const struct view *view;
 	struct pooled *pooled;
 	struct why why = { "" };
-	int r = pool_get_again(pool, item->path, &pooled, &why);
+	int r = pool_get_again(c->pool, item->path, &pooled, &why);
 
 	if (r < 0)
 		return r;
@@ -285,13 +293,12 @@ static int measure(struct item *item, struct pool *pool, size_t index, uint64_t 
 		facts->size = view->size;
 		r = view_blocks(view, &facts->blocks);
 	}
-	pool_put(pool, pooled);
+	pool_put(c->pool, pooled);
 	if (r == -EFBIG)
-		log_warning("%s has no %s view: %s", quote(item->path).text,
-			view_formats[index]->name, why.text);
+		log_warning("%s has no %s view: %s", quote(item->path).text, format, why.text);
 	else if (r < 0 && r != -ESTALE && r != -EINTR)
 		log_limited("%s: its %s view cannot be laid out: %s", quote(item->path).text,
-			view_formats[index]->name, *why.text ? why.text : strerror(-r));
+			format, *why.text ? why.text : strerror(-r));
 	return r;
 }
 
@@ -319,8 +326,8 @@ static void note(struct item *item, size_t view, uint64_t generation, int r,
 	item->views[view].facts = *view_facts;
 }
 
-int item_view_facts(struct item *item, struct pool *pool, size_t view, const struct facts *facts,
-	struct view_facts *view_facts)
+int item_view_facts(const struct catalog_parts *c, struct item *item, size_t view,
+	const struct facts *facts, struct view_facts *view_facts)
 {
 	int r;
 
@@ -328,18 +335,19 @@ int item_view_facts(struct item *item, struct pool *pool, size_t view, const str
 		return -ESTALE;
 	if (r != 1)
 		return r;
-	r = measure(item, pool, view, facts->generation, view_facts);
+	r = measure(c, item, view, facts->generation, view_facts);
 	/* Only what follows from the image itself stays true. */
 	if (r == 0 || r == -EFBIG)
 		note(item, view, facts->generation, r, view_facts);
 	return r;
 }
 
-bool item_has_view(struct item *item, struct pool *pool, size_t view, const struct facts *facts)
+bool item_has_view(
+	const struct catalog_parts *c, struct item *item, size_t view, const struct facts *facts)
 {
 	struct view_facts unused;
 
-	if (view_formats[view]->surely_fits(facts->virtual_size))
+	if (c->options.choices.list[view].format->surely_fits(facts->virtual_size))
 		return true;
-	return item_view_facts(item, pool, view, facts, &unused) != -EFBIG;
+	return item_view_facts(c, item, view, facts, &unused) != -EFBIG;
 }

@@ -74,11 +74,9 @@ static int read_directory(struct listing_reader *reader, struct listing_entry *e
 /* Names of one image nearly always follow each other, and it is looked at once for all of them. */
 static int item_now(struct listing_reader *reader, struct item *item, struct facts *facts)
 {
-	const struct catalog_parts *parts = reader->listing->parts;
-
 	if (item_facts_since(item, reader->since, facts) == 0)
 		return 0;
-	return item_facts(item, parts->pool, parts->images->datastore,
+	return item_facts(reader->listing->parts, item,
 		reader->directory.fd >= 0 ? &reader->directory : NULL, facts);
 }
 
@@ -91,27 +89,31 @@ static int item_now(struct listing_reader *reader, struct item *item, struct fac
 struct newcomers {
 	struct listing_reader *reader;
 	struct item *items[NEW_AT_ONCE];
+	bool attributes; /* of their views, too */
 	size_t count;
 };
 
 static void meet(void *argument, size_t index)
 {
 	const struct newcomers *new = argument;
-	struct pool *pool = new->reader->listing->parts->pool;
+	const struct catalog_parts *c = new->reader->listing->parts;
 	struct item *item = new->items[index];
 	struct view_facts unused;
 	struct facts facts;
 	int r = item_now(new->reader, item, &facts);
 
-	for (size_t i = 0; r == 0 && new->reader->attributes &&view_formats[i]; i++)
-		item_view_facts(item, pool, i, &facts, &unused);
+	for (size_t i = 0; r == 0 && new->attributes &&i < c->options.choices.count; i++)
+		item_view_facts(c, item, i, &facts, &unused);
 }
 
 /* Begins with what is at the reader's position. */
 static void meet_newcomers(struct listing_reader *reader, const struct shown *s)
 {
 	const struct folder *folder = reader->listing->folder;
-	struct newcomers new = { .reader = reader };
+	struct newcomers new = {
+		.reader = reader,
+		.attributes = reader->attributes && s->view != SHOWN_DIRECTORY,
+	};
 
 	for (; s < folder->shown + folder->shown_count && new.count < NEW_AT_ONCE; s++) {
 		if (item_is_known(s->item))
@@ -129,6 +131,7 @@ static void meet_newcomers(struct listing_reader *reader, const struct shown *s)
 static int read_view(
 	struct listing_reader *reader, const struct shown *s, struct listing_entry *entry)
 {
+	const struct catalog_parts *c = reader->listing->parts;
 	struct facts facts;
 	int r;
 
@@ -137,13 +140,17 @@ static int read_view(
 	r = item_now(reader, s->item, &facts);
 	if (r == -ENOMEM)
 		return r;
-	if (r < 0 || !item_has_view(s->item, reader->listing->parts->pool, s->view, &facts))
+	if (r < 0)
 		return 0;
-	*entry = (struct listing_entry) {
-		.name = s->name,
-		.id = nodes_view_id(item_path(s->item), s->view, facts.generation),
-	};
-	return 1;
+	*entry = (struct listing_entry) { .name = s->name };
+	if (s->view == SHOWN_DIRECTORY) {
+		entry->directory = true;
+		entry->id = nodes_directory_id(item_path(s->item));
+		return 1;
+	}
+	entry->id = nodes_view_id(
+		item_path(s->item), &c->options.choices.list[s->view], facts.generation);
+	return item_has_view(c, s->item, s->view, &facts);
 }
 
 int listing_read_next(struct listing_reader *reader, struct listing_entry *entry)
@@ -165,6 +172,7 @@ int listing_read_next(struct listing_reader *reader, struct listing_entry *entry
 
 int listing_read_attributes(struct listing_reader *reader, struct stat *st)
 {
+	const struct catalog_parts *c = reader->listing->parts;
 	const struct folder *folder = reader->listing->folder;
 	const struct shown *s;
 	struct view_facts view_facts;
@@ -172,14 +180,15 @@ int listing_read_attributes(struct listing_reader *reader, struct stat *st)
 	int r;
 
 	if (reader->position < folder->directory_count)
-		return entry_enter_directory(reader->listing->parts, folder->path,
-			folder->directories[reader->position], st);
+		return entry_enter_directory(
+			c, folder->path, folder->directories[reader->position], st);
 	s = &folder->shown[reader->position - folder->directory_count];
+	if (s->view == SHOWN_DIRECTORY)
+		return entry_enter_item(c, s->item, st);
 	r = item_now(reader, s->item, &facts);
 	if (r == 0)
-		r = item_view_facts(
-			s->item, reader->listing->parts->pool, s->view, &facts, &view_facts);
+		r = item_view_facts(c, s->item, s->view, &facts, &view_facts);
 	if (r < 0)
 		return r;
-	return entry_enter_view(reader->listing->parts, s->item, s->view, &facts, &view_facts, st);
+	return entry_enter_view(c, s->item, s->view, &facts, &view_facts, st);
 }

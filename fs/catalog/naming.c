@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -24,10 +25,11 @@ static int compare_name(const void *key, const void *element)
 	return strcmp(key, *(const char *const *)element);
 }
 
-static bool has_directory(const char *const *directories, size_t count, const char *name)
+static bool has_directory(const struct naming_rules *rules, const char *name)
 {
-	return count > 0 &&
-	       bsearch(name, directories, count, sizeof(*directories), compare_name) != NULL;
+	return rules->directory_count > 0 &&
+	       bsearch(name, rules->directories, rules->directory_count,
+		       sizeof(*rules->directories), compare_name) != NULL;
 }
 
 /* "x-flat.vmdk" is a part of "x.vmdk" where that is there. */
@@ -46,39 +48,82 @@ static bool is_part_of_descriptor(const struct naming *files, size_t count, cons
 	return has_file(files, count, descriptor);
 }
 
-int naming_view_name(const char *file, bool whole, const char *suffix, char **name)
+static int concatenate(const char *a, size_t length, const char *b, const char *c, char **whole)
 {
-	size_t stem = whole ? strlen(file) : name_stem_length(file);
-	size_t length = strlen(suffix);
+	size_t room = length + strlen(b) + strlen(c) + 1;
 
-	/* The suffix of its own format is not doubled. */
-	if (whole && name_has_suffix(file, suffix)) {
-		*name = strdup(file);
-		return *name ? 0 : -ENOMEM;
-	}
-	if (stem + 1 + length > NAME_MAX)
-		return -ENAMETOOLONG;
-	*name = malloc(stem + 1 + length + 1);
-	if (!*name)
+	*whole = malloc(room);
+	if (!*whole)
 		return -ENOMEM;
-	memcpy(*name, file, stem);
-	(*name)[stem] = '.';
-	memcpy(*name + stem + 1, suffix, length + 1);
+	snprintf(*whole, room, "%.*s%s%s", (int)length, a, b, c);
 	return 0;
 }
 
-/* Does a directory have the name of one of the views? */
-static int meets_directory(
-	const char *file, const char *const *directories, size_t directory_count, bool *meets)
+int naming_base(const char *file, bool whole, char **base)
 {
-	*meets = false;
-	for (const struct view_format *const *v = view_formats; *v; v++) {
-		autofree char *name = NULL;
-		int r = naming_view_name(file, false, (*v)->suffix, &name);
+	const char *snapshot = strstr(file, SNAPSHOT_MARK);
+	autofree char *name = path_of_file(file);
+	size_t length;
 
+	*base = NULL;
+	if (!name)
+		return -ENOMEM;
+	length = whole ? strlen(name) : name_stem_length(name);
+	if (!snapshot)
+		return concatenate(name, length, "", "", base);
+	return concatenate(name, length, "@", snapshot + strlen(SNAPSHOT_MARK), base);
+}
+
+int naming_view_name(const char *file, bool whole, const struct choice *choice, char **name)
+{
+	const char *dot = choice->suffix[0] == '-' ? "" : ".";
+	autofree char *base = NULL;
+	int r;
+
+	/* The suffix of its own format is not doubled. */
+	if (whole && choice->base == BASE_ANY && name_has_suffix(file, choice->suffix)) {
+		*name = strdup(file);
+		return *name ? 0 : -ENOMEM;
+	}
+	r = naming_base(file, whole, &base);
+	if (r < 0)
+		return r;
+	if (strlen(base) + strlen(dot) + strlen(choice->suffix) > NAME_MAX)
+		return -ENAMETOOLONG;
+	return concatenate(base, strlen(base), dot, choice->suffix, name);
+}
+
+bool naming_ends_in(const char *name, const struct choice *choice, size_t *base)
+{
+	size_t dot = choice->suffix[0] != '-';
+	size_t suffix = strlen(choice->suffix);
+	size_t length = strlen(name);
+
+	if (length <= suffix + dot || strcmp(name + length - suffix, choice->suffix) != 0)
+		return false;
+	*base = length - suffix - dot;
+	return !dot || name[*base] == '.';
+}
+
+/* Does a directory have the name of one of the views, or of the folder of all of them? */
+static int meets_directory(const struct naming_rules *rules, const char *file, bool *meets)
+{
+	autofree char *base = NULL;
+	int r = naming_base(file, false, &base);
+
+	if (r < 0)
+		return r;
+	*meets = rules->folders && has_directory(rules, base);
+	for (size_t i = 0; !rules->folders && i < rules->choices->count; i++) {
+		const struct choice *choice = &rules->choices->list[i];
+		autofree char *name = NULL;
+
+		if (choice->base == BASE_WHOLE)
+			continue;
+		r = naming_view_name(file, false, choice, &name);
 		if (r == -ENOMEM)
 			return r;
-		if (r == 0 && has_directory(directories, directory_count, name))
+		if (r == 0 && has_directory(rules, name))
 			*meets = true;
 	}
 	return 0;
@@ -106,8 +151,7 @@ static void part_equal_stems(struct naming **by_stem, size_t count)
 	}
 }
 
-int naming_decide(
-	struct naming *files, size_t count, const char *const *directories, size_t directory_count)
+int naming_decide(struct naming *files, size_t count, const struct naming_rules *rules)
 {
 	autofree struct naming **by_stem = calloc(count + 1, sizeof(struct naming *));
 	size_t visible = 0;
@@ -116,12 +160,13 @@ int naming_decide(
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
 		struct naming *n = &files[i];
-		int r = meets_directory(n->file, directories, directory_count, &n->whole);
+		int r = meets_directory(rules, n->file, &n->whole);
 
 		if (r < 0)
 			return r;
 		n->hidden = n->file[0] == '.' || is_part_of_descriptor(files, count, n->file);
-		if (!n->hidden)
+		n->archive = name_is_archive(n->file);
+		if (!n->hidden && !n->archive)
 			by_stem[visible++] = n;
 	}
 	part_equal_stems(by_stem, visible);

@@ -70,10 +70,9 @@ uint64_t nodes_directory_id(const char *path)
 	return usable(XXH3_64bits(path, strlen(path)));
 }
 
-uint64_t nodes_view_id(const char *item_path, size_t view, uint64_t generation)
+uint64_t nodes_view_id(const char *item_path, const struct choice *choice, uint64_t generation)
 {
-	const char *format = view_formats[view]->name;
-	uint64_t seed = XXH3_64bits_withSeed(format, strlen(format), generation);
+	uint64_t seed = XXH3_64bits_withSeed(&choice->seed, sizeof(choice->seed), generation);
 
 	return usable(XXH3_64bits_withSeed(item_path, strlen(item_path), seed));
 }

@@ -11,6 +11,7 @@
 
 #include "catalog_private.h"
 #include "imgfs/cleanup.h"
+#include "imgfs/names.h"
 
 #define MAX_IDLE 32
 
@@ -29,33 +30,36 @@ struct pooled {
 	bool detached;     /* not found: its source has changed, or memory was short */
 	unsigned users;    /* under the pool's lock */
 	struct image *image;
+	const struct choices *choices;
 	int64_t age;          /* of the last change of its sources when it was opened */
 	pthread_mutex_t lock; /* of views */
-	struct view *views[MAX_VIEWS];
+	struct view *views[CHOICES_MAX];
 };
 
 struct pool {
 	const struct image_context *images;
+	const struct choices *choices;
 	pthread_mutex_t lock;
 	struct pooled *table; /* by path */
 	unsigned idle;
 	struct kept *kept;
 };
 
-struct pool *pool_new(const struct image_context *images)
+struct pool *pool_new(const struct image_context *images, const struct choices *choices)
 {
 	struct pool *pool = calloc(1, sizeof(*pool));
 
 	if (!pool)
 		return NULL;
 	pool->images = images;
+	pool->choices = choices;
 	pthread_mutex_init(&pool->lock, NULL);
 	return pool;
 }
 
 static void close_views(struct pooled *p)
 {
-	for (size_t i = 0; i < MAX_VIEWS; i++) {
+	for (size_t i = 0; i < CHOICES_MAX; i++) {
 		view_close(p->views[i]);
 		p->views[i] = NULL;
 	}
@@ -269,7 +273,7 @@ static bool may_be_kept(const struct pooled *p)
 static bool is_current(const struct pool *pool, const struct pooled *p)
 {
 	return may_be_kept(p) &&
-	       datastore_unchanged(pool->images->datastore, image_path(p->image),
+	       datastore_unchanged(pool->images->datastore, image_file(p->image, 0)->path,
 		       &image_file(p->image, 0)->state) &&
 	       image_verify(p->image) == 0;
 }
@@ -304,6 +308,7 @@ static int open_pooled(struct pool *pool, const char *path, struct pooled **pool
 	if (!p)
 		return why_set(why, -ENOMEM, "out of memory");
 	p->users = 1;
+	p->choices = pool->choices;
 	pthread_mutex_init(&p->lock, NULL);
 	r = image_open(pool->images, path, &p->image, why);
 	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM) {
@@ -403,8 +408,20 @@ static const struct view *known_view(struct pooled *pooled, size_t index)
 	return pooled->views[index];
 }
 
+/* The name that the choice is shown by, where its bytes depend on that. */
+static int name_of(const struct image *image, const struct choice *choice, char **name)
+{
+	*name = NULL;
+	if (choice->base == BASE_ANY)
+		return 0;
+	return naming_view_name(
+		path_name(image_path(image)), choice->base == BASE_WHOLE, choice, name);
+}
+
 int pooled_view(struct pooled *pooled, size_t index, const struct view **view, struct why *why)
 {
+	const struct choice *choice = &pooled->choices->list[index];
+	autofree char *name = NULL;
 	struct view *fresh;
 	int r;
 
@@ -412,7 +429,10 @@ int pooled_view(struct pooled *pooled, size_t index, const struct view **view, s
 	if (*view)
 		return 0;
 	/* Without the lock: one view may take long while another does not. */
-	r = view_open(pooled->image, view_formats[index], &fresh, why);
+	r = name_of(pooled->image, choice, &name);
+	if (r == 0)
+		r = view_open_as(pooled->image, choice->format, name, &pooled->choices->options,
+			&fresh, why);
 	if (r == 0)
 		*view = install(pooled, index, fresh);
 	return r;

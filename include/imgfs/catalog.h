@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "imgfs/choice.h"
 #include "imgfs/image.h"
 #include "imgfs/view.h"
 
@@ -30,6 +31,10 @@ struct catalog_options {
 	gid_t gid;
 	int fmask, dmask;  /* mode bits to take away, instead of the source's mode; -1 for none */
 	bool allow_in_use; /* open even what a QEMU holds for writing */
+
+	struct choices choices; /* which views there are; none: the default ones */
+	bool folders;           /* each image has a directory of its own: layout=dir */
+	bool snapshots;         /* internal ones are images too */
 };
 
 int catalog_new(const struct image_context *images, const struct catalog_options *options,

@@ -35,6 +35,21 @@ bool name_is_extent(const char *name, size_t *stem);
  */
 bool name_is_family(const char *top, const char *name);
 
+/* Is it an archive of images (.ova)? */
+bool name_is_archive(const char *name);
+
+/*
+ * Paths of images: "dir/a.qcow2" is a file, "dir/a.qcow2//NAME" one of its snapshots. No path of a
+ * file has two slashes in a row.
+ */
+#define SNAPSHOT_MARK "//"
+
+/* The last component: "a.qcow2", "a.qcow2//NAME". Points into path. */
+const char *path_name(const char *path);
+
+/* The file's part, from malloc; NULL out of memory. */
+char *path_of_file(const char *path);
+
 /* directory "/" name, or name alone where directory is ""; from malloc, NULL out of memory. */
 char *path_join(const char *directory, const char *name);
 

@@ -55,17 +55,27 @@ static void read_names(char *text, struct directory *d)
 	d->directory_count = unique(d->directories, d->directory_count);
 }
 
+static struct choices choices;
+
 static void check_view_names(const struct directory *d, const struct naming *n)
 {
-	for (const struct view_format *const *v = view_formats; *v; v++) {
+	for (size_t i = 0; i < choices.count; i++) {
+		const struct choice *choice = &choices.list[i];
 		autofree char *name = NULL;
 		char *found;
-		int r = naming_view_name(n->file, n->whole, (*v)->suffix, &name);
+		size_t base;
+		int r;
+
+		if (choice->base == (n->whole ? BASE_STEM : BASE_WHOLE))
+			continue;
+		r = naming_view_name(n->file, n->whole, choice, &name);
 
 		fuzz_check(r == 0 || r == -ENAMETOOLONG);
 		if (r < 0)
 			continue;
-		fuzz_check(strlen(name) <= 255 && name_has_suffix(name, (*v)->suffix));
+		fuzz_check(strlen(name) <= 255);
+		fuzz_check(naming_ends_in(name, choice, &base) ||
+			   name_has_suffix(name, choice->suffix));
 		found = bsearch(&name, d->directories, d->directory_count,
 				sizeof(d->directories[0]), compare)
 				? name
@@ -90,14 +100,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	autofree char *text = strndup((const char *)data, size);
 	struct naming naming[NAMES_MAX] = { 0 };
 	struct directory d = { .file_count = 0 };
+	struct naming_rules rules = { .choices = &choices };
 	size_t stem;
 
 	fuzz_check(text != NULL);
+	fuzz_check(choices_parse(&choices, CHOICES_DEFAULT, NULL, NULL, NULL) == 0);
 	read_names(text, &d);
 	for (size_t i = 0; i < d.file_count; i++)
 		naming[i].file = d.files[i];
-	fuzz_check(naming_decide(naming, d.file_count, (const char *const *)d.directories,
-			   d.directory_count) == 0);
+	rules.directories = (const char *const *)d.directories;
+	rules.directory_count = d.directory_count;
+	fuzz_check(naming_decide(naming, d.file_count, &rules) == 0);
 	for (size_t i = 0; i < d.file_count; i++) {
 		if (naming[i].hidden)
 			fuzz_check(d.files[i][0] == '.' || name_is_extent(d.files[i], &stem));

@@ -294,7 +294,8 @@ static void test_entries_of_the_cache(void **state)
 static void test_names_of_the_kernel(void **state)
 {
 	struct nodes *nodes = nodes_new();
-	struct node view = { .item = item_new("", "a.raw") };
+	struct catalog_parts parts = { .images = &store.context };
+	struct node view = { .item = item_new(&parts, "", "a.raw") };
 	struct node directory = { .id = 7, .path = (char *)"dir" };
 	struct node found;
 
@@ -330,6 +331,7 @@ static void test_names_of_the_kernel(void **state)
 
 static void test_a_huge_directory(void **state)
 {
+	struct catalog_parts parts = { .images = &store.context };
 	struct folder *folder;
 	char name[32];
 
@@ -338,11 +340,11 @@ static void test_a_huge_directory(void **state)
 		snprintf(name, sizeof(name), "%u.raw", n);
 		assert_int_equal(mknodat(store.datastore.root, name, S_IFREG | 0600, 0), 0);
 	}
-	assert_int_equal(folder_read(&store.datastore, "", NULL, &folder), 0);
+	assert_int_equal(folder_read(&parts, "", NULL, &folder), 0);
 	assert_int_equal(folder->item_count, FOLDER_MAX_FILES);
 	folder_unref(folder);
 	assert_int_equal(mknodat(store.datastore.root, "x.raw", S_IFREG | 0600, 0), 0);
-	assert_int_equal(folder_read(&store.datastore, "", NULL, &folder), -EFBIG);
+	assert_int_equal(folder_read(&parts, "", NULL, &folder), -EFBIG);
 }
 
 int main(void)

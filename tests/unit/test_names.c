@@ -177,6 +177,29 @@ struct expected_name {
 	char fate;
 };
 
+static int decide(
+	struct naming *files, size_t count, const char *const *directories, size_t directory_count)
+{
+	static struct choices choices;
+	struct naming_rules rules = {
+		.choices = &choices,
+		.directories = directories,
+		.directory_count = directory_count,
+	};
+
+	assert_int_equal(choices_parse(&choices, CHOICES_DEFAULT, NULL, NULL, NULL), 0);
+	return naming_decide(files, count, &rules);
+}
+
+/* With a choice of the suffix that goes by either name. */
+static int view_name(const char *file, bool whole, const char *suffix, char **name)
+{
+	struct choice choice = { .base = BASE_ANY };
+
+	snprintf(choice.suffix, sizeof(choice.suffix), "%s", suffix);
+	return naming_view_name(file, whole, &choice, name);
+}
+
 static void check_directory(const struct expected_name *expected, size_t count,
 	const char *const *directories, size_t directory_count)
 {
@@ -187,7 +210,7 @@ static void check_directory(const struct expected_name *expected, size_t count,
 	for (size_t i = 0; i < count; i++)
 		files[i].file = expected[i].file;
 	qsort(files, count, sizeof(*files), compare_files);
-	naming_decide(files, count, directories, directory_count);
+	assert_int_equal(decide(files, count, directories, directory_count), 0);
 	for (size_t i = 0; i < count; i++) {
 		size_t n = 0;
 		char fate = files[i].hidden ? '-' : files[i].whole ? 'w' : 's';
@@ -231,7 +254,7 @@ static void test_collisions(void **state)
 	check(NONE, { { "a.tar", 's' }, { "a.raw", 's' } });
 	check(NONE, { { "\xff.raw", 'w' }, { "\xff.img", 'w' }, { "\xfe.img", 's' } });
 	check(NONE, { { "a\n.raw", 'w' }, { "a\n.img", 'w' } });
-	naming_decide(NULL, 0, NULL, 0);
+	assert_int_equal(decide(NULL, 0, NULL, 0), 0);
 }
 
 static void test_directories(void **state)
@@ -287,7 +310,7 @@ static void test_view_names(void **state)
 		char *name = NULL;
 
 		assert_int_equal(
-			naming_view_name(cases[i].file, cases[i].whole, cases[i].suffix, &name), 0);
+			view_name(cases[i].file, cases[i].whole, cases[i].suffix, &name), 0);
 		assert_string_equal(name, cases[i].name);
 		free(name);
 	}
@@ -309,23 +332,22 @@ static void test_long_names(void **state)
 
 	(void)state;
 	/* The suffix gives way to a shorter one, or to one that still fits. */
-	assert_int_equal(naming_view_name(long_name(NAME_MAX, ".qcow2"), false, "vmdk", &name), 0);
+	assert_int_equal(view_name(long_name(NAME_MAX, ".qcow2"), false, "vmdk", &name), 0);
 	assert_int_equal(strlen(name), NAME_MAX - 1);
 	free(name);
-	assert_int_equal(
-		naming_view_name(long_name(NAME_MAX - 1, ".vmdk"), false, "qcow2", &name), 0);
-	assert_int_equal(strlen(name), NAME_MAX);
-	free(name);
-	assert_int_equal(naming_view_name(long_name(NAME_MAX, ".vmdk"), false, "qcow2", &name),
-		-ENAMETOOLONG);
-	assert_int_equal(naming_view_name(long_name(NAME_MAX - 4, ""), false, "raw", &name), 0);
+	assert_int_equal(view_name(long_name(NAME_MAX - 1, ".vmdk"), false, "qcow2", &name), 0);
 	assert_int_equal(strlen(name), NAME_MAX);
 	free(name);
 	assert_int_equal(
-		naming_view_name(long_name(NAME_MAX - 3, ""), false, "raw", &name), -ENAMETOOLONG);
+		view_name(long_name(NAME_MAX, ".vmdk"), false, "qcow2", &name), -ENAMETOOLONG);
+	assert_int_equal(view_name(long_name(NAME_MAX - 4, ""), false, "raw", &name), 0);
+	assert_int_equal(strlen(name), NAME_MAX);
+	free(name);
 	assert_int_equal(
-		naming_view_name(long_name(NAME_MAX, ".raw"), true, "vmdk", &name), -ENAMETOOLONG);
-	assert_int_equal(naming_view_name(long_name(NAME_MAX, ".raw"), true, "raw", &name), 0);
+		view_name(long_name(NAME_MAX - 3, ""), false, "raw", &name), -ENAMETOOLONG);
+	assert_int_equal(
+		view_name(long_name(NAME_MAX, ".raw"), true, "vmdk", &name), -ENAMETOOLONG);
+	assert_int_equal(view_name(long_name(NAME_MAX, ".raw"), true, "raw", &name), 0);
 	assert_int_equal(strlen(name), NAME_MAX);
 	free(name);
 }
@@ -343,11 +365,11 @@ static void test_long_extent(void **state)
 	files[0].file = extent;
 	files[1].file = descriptor;
 	qsort(files, 2, sizeof(*files), compare_files);
-	naming_decide(files, 2, NULL, 0);
+	decide(files, 2, NULL, 0);
 	assert_int_equal(files[0].hidden, files[0].file == extent);
 	assert_int_equal(files[1].hidden, files[1].file == extent);
 	files[0].file = extent;
-	naming_decide(files, 1, NULL, 0);
+	decide(files, 1, NULL, 0);
 	assert_false(files[0].hidden);
 }
 
