@@ -65,7 +65,8 @@ static uint64_t units_run(
 	uint64_t end = first + scale;
 	uint64_t next = occupancy_next(o, unit);
 
-	*zero = next > unit;
+	/* Behind the end of the disk there is nothing. */
+	*zero = !occupancy_test(o, unit);
 	if (*zero)
 		return (next < occupancy_units(o) ? min_u64(next, end) : end) - unit;
 	if (occupancy_rank(o, end) - occupancy_rank(o, first) == scale)
