@@ -293,7 +293,7 @@ static int choose_reader(
 
 	if (front->passthrough)
 		id = passthrough_open(front->passthrough, ino,
-			view->identity ? image_file(view->image, 0)->fd : -1);
+			view->identity ? file_descriptor(image_file(view->image, 0)) : -1);
 	if (id > 0)
 		abilities_answer_backing(fi, id);
 	else if (id == 0)
@@ -361,29 +361,33 @@ static uint8_t *thread_buffer(void)
 	return buffer;
 }
 
-/* One piece of a plan as libfuse wants it. */
-static struct fuse_buf piece_buffer(const struct piece *piece)
+/* One piece of a plan as libfuse wants it. False: its bytes are not in one place. */
+static bool piece_buffer(const struct piece *piece, struct fuse_buf *buffer)
 {
 	static const uint8_t zeros[FRONT_ZERO_COPY_MAX];
+	uint64_t at, contiguous;
 
+	*buffer = (struct fuse_buf) { .size = piece->length };
 	switch (piece->kind) {
 	case PIECE_FILE:
-		return (struct fuse_buf) {
-			.size = piece->length,
-			.flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY,
-			.fd = piece->file->fd,
-			.pos = (off_t)piece->offset,
-		};
+		if (!file_place(piece->file, piece->offset, &at, &contiguous) ||
+			contiguous < piece->length)
+			return false;
+		buffer->flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY;
+		buffer->fd = piece->file->fd;
+		buffer->pos = (off_t)at;
+		break;
 	case PIECE_MEMORY:
-		return (struct fuse_buf) { .size = piece->length,
-			.mem = (void *)(uintptr_t)piece->bytes };
+		buffer->mem = (void *)(uintptr_t)piece->bytes;
+		break;
 	case PIECE_ZERO:
+		buffer->mem = (void *)(uintptr_t)zeros;
 		break;
 	}
-	return (struct fuse_buf) { .size = piece->length, .mem = (void *)(uintptr_t)zeros };
+	return true;
 }
 
-/* Replies from the pieces of the plan where they are. */
+/* Replies from the pieces of the plan where they are; 1 where that cannot be, -errno. */
 static int reply_plan(fuse_req_t req, const struct plan *plan)
 {
 	autofree struct fuse_bufvec *vector =
@@ -395,23 +399,12 @@ static int reply_plan(fuse_req_t req, const struct plan *plan)
 	if (!vector)
 		return -ENOMEM;
 	vector->count = plan->count;
-	for (size_t i = 0; i < plan->count; i++)
-		vector->buf[i] = piece_buffer(&plan->pieces[i]);
+	for (size_t i = 0; i < plan->count; i++) {
+		if (!piece_buffer(&plan->pieces[i], &vector->buf[i]))
+			return 1;
+	}
 	fuse_reply_data(req, vector, FUSE_BUF_SPLICE_MOVE);
 	return 0;
-}
-
-static int read_zero_copy(fuse_req_t req, const struct view *view, uint64_t offset, size_t size)
-{
-	struct plan plan;
-	int r = view_plan(view, offset, size, &plan);
-
-	if (r == 0 && plan.count == 0)
-		fuse_reply_buf(req, NULL, 0);
-	else if (r == 0)
-		r = reply_plan(req, &plan);
-	plan_release(&plan);
-	return r;
 }
 
 static int read_copied(fuse_req_t req, const struct view *view, uint64_t offset, size_t size)
@@ -427,6 +420,19 @@ static int read_copied(fuse_req_t req, const struct view *view, uint64_t offset,
 	if (r == 0)
 		fuse_reply_buf(req, (const char *)buffer, done);
 	return r;
+}
+
+static int read_zero_copy(fuse_req_t req, const struct view *view, uint64_t offset, size_t size)
+{
+	struct plan plan;
+	int r = view_plan(view, offset, size, &plan);
+
+	if (r == 0 && plan.count == 0)
+		fuse_reply_buf(req, NULL, 0);
+	else if (r == 0)
+		r = reply_plan(req, &plan);
+	plan_release(&plan);
+	return r == 1 ? read_copied(req, view, offset, size) : r;
 }
 
 static void front_read(

@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "content.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/log.h"
 
@@ -154,6 +155,8 @@ bool file_state_equal(const struct file_state *a, const struct file_state *b)
 
 static void file_destroy(struct file *file)
 {
+	if (file->content)
+		file->content->close(file);
 	if (file->fd >= 0) {
 		close(file->fd);
 		atomic_fetch_sub(&open_files, 1);
@@ -193,6 +196,7 @@ int datastore_open_file(
 	}
 	f->serial = atomic_fetch_add(&next_serial, 1);
 	file_state_from_stat(&f->state, &st);
+	f->size = f->state.size;
 	f->mode = st.st_mode;
 	f->uid = st.st_uid;
 	f->gid = st.st_gid;

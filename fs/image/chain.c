@@ -15,11 +15,6 @@
 #include "imgfs/log.h"
 #include "imgfs/names.h"
 
-static bool same_inode(const struct file *a, const struct file *b)
-{
-	return a->state.dev == b->state.dev && a->state.ino == b->state.ino;
-}
-
 /* Makes the file one of the image's. Takes its own reference on success. */
 static int add_member(
 	struct image *image, const struct layer *layer, struct file *file, struct why *why)
@@ -67,7 +62,7 @@ static int open_reference(
 static const struct image_member *find_member(const struct image *image, const struct file *file)
 {
 	for (size_t i = 0; i < image->member_count; i++) {
-		if (same_inode(image->members[i].file, file))
+		if (file_is_same(image->members[i].file, file))
 			return &image->members[i];
 	}
 	return NULL;

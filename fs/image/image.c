@@ -165,8 +165,11 @@ uint64_t image_generation(const struct image *image)
 {
 	uint64_t hash = 0;
 
-	for (size_t i = 0; i < image->member_count; i++)
-		hash = hash_state(&image->members[i].file->state, hash);
+	for (size_t i = 0; i < image->member_count; i++) {
+		const struct file *file = image->members[i].file;
+
+		hash = hash_state(&file->state, hash + file->part);
+	}
 	return hash;
 }
 

@@ -41,9 +41,9 @@ static bool place_ok(const struct extent *e)
 
 	switch (e->kind) {
 	case EXTENT_DATA:
-		return e->file && range_ok(e->offset, length, e->file->state.size);
+		return e->file && range_ok(e->offset, length, e->file->size);
 	case EXTENT_PACKED:
-		return e->file && e->offset < e->file->state.size && e->packed_length > 0 &&
+		return e->file && e->offset < e->file->size && e->packed_length > 0 &&
 		       e->unit > 0 && e->unit <= PACKED_UNIT_MAX && e->need <= e->unit &&
 		       e->skip <= e->unit && length <= e->unit - e->skip;
 	default:

@@ -144,7 +144,7 @@ static int read_header(
 		return why_set(why, -EINVAL, "cluster_bits %u is outside 9..21", q->cluster_bits);
 	q->cluster = 1ull << q->cluster_bits;
 
-	h->length = min_u64(min_u64(q->cluster, room), layer->file->state.size);
+	h->length = min_u64(min_u64(q->cluster, room), layer->file->size);
 	h->bytes = calloc(1, max_u64(h->length, V3_HEADER_BYTES));
 	if (!h->bytes)
 		return why_set(why, -ENOMEM, "out of memory");
@@ -272,7 +272,7 @@ static int check_l1_entry(
 {
 	uint64_t offset = entry & OFFSET_MASK;
 
-	if (offset % q->cluster != 0 || !range_ok(offset, q->cluster, layer->file->state.size))
+	if (offset % q->cluster != 0 || !range_ok(offset, q->cluster, layer->file->size))
 		return why_set(why, -EINVAL, "an L2 table lies outside the file (0x%llx)",
 			(unsigned long long)offset);
 	return 0;
@@ -304,7 +304,7 @@ static int check_l1(struct layer *layer, const struct qcow2 *q, struct why *why)
 		at += done;
 	}
 	/* Every table has a cluster of its own; otherwise a tiny file could map an endless disk. */
-	if (r == 0 && tables > layer->file->state.size / q->cluster)
+	if (r == 0 && tables > layer->file->size / q->cluster)
 		return why_set(why, -EINVAL, "it has more L2 tables than clusters");
 	return r;
 }
@@ -320,7 +320,7 @@ static int open_l1(struct layer *layer, struct qcow2 *q, const struct header *h,
 	if (entries * 8 > L1_MAX_BYTES)
 		return why_set(why, -EINVAL, "its L1 table is larger than 32 MiB");
 	if (q->l1_offset % q->cluster != 0 ||
-		!range_ok(q->l1_offset, needed * 8, layer->file->state.size))
+		!range_ok(q->l1_offset, needed * 8, layer->file->size))
 		return why_set(why, -EINVAL, "its L1 table lies outside the file");
 	return check_l1(layer, q, why);
 }
@@ -429,7 +429,7 @@ static struct place data_place(
 	const struct layer *layer, uint64_t guest, uint64_t offset, uint64_t length)
 {
 	const struct qcow2 *q = layer->state;
-	uint64_t size = data_file(layer)->state.size;
+	uint64_t size = data_file(layer)->size;
 	struct place p = { .kind = EXTENT_DATA, .offset = offset, .valid = length };
 
 	if (q->data && offset != guest)
@@ -502,7 +502,7 @@ static void packed_extent(
 		.need = (uint32_t)q->cluster,
 		.codec = q->codec,
 	};
-	if (q->data || offset >= layer->file->state.size ||
+	if (q->data || offset >= layer->file->size ||
 		(q->extended && get_be64(entry + 8) != 0))
 		*e = (struct extent) { .start = guest, .end = e->end, .kind = EXTENT_DAMAGED };
 }

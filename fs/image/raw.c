@@ -14,7 +14,7 @@ static int raw_probe(const struct probe *probe)
 static int raw_open(struct layer *layer, struct why *why)
 {
 	(void)why;
-	layer->size = layer->file->state.size;
+	layer->size = layer->file->size;
 	layer->standalone = true;
 	return 0;
 }

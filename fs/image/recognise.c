@@ -65,8 +65,8 @@ static int read_head(const struct file *file, struct probe_bytes *p, struct why 
 
 	p->probe = (struct probe) {
 		.head = p->head,
-		.head_length = min_u64(PROBE_BYTES, file->state.size),
-		.size = file->state.size,
+		.head_length = min_u64(PROBE_BYTES, file->size),
+		.size = file->size,
 	};
 	r = file_read(file, p->head, p->probe.head_length, 0);
 	return r < 0 ? why_set(why, r, "reading it: %s", strerror(-r)) : 0;
@@ -76,9 +76,9 @@ static int read_tail(const struct file *file, struct probe_bytes *p, struct why 
 {
 	int r;
 
-	if (file->state.size < sizeof(p->tail))
+	if (file->size < sizeof(p->tail))
 		return 0;
-	r = file_read(file, p->tail, sizeof(p->tail), file->state.size - sizeof(p->tail));
+	r = file_read(file, p->tail, sizeof(p->tail), file->size - sizeof(p->tail));
 	if (r < 0)
 		return why_set(why, r, "reading it: %s", strerror(-r));
 	p->probe.tail = p->tail;

@@ -4,7 +4,6 @@
  * cache: no table is ever allocated because a header says how large it is.
  */
 #include <errno.h>
-#include <fcntl.h>
 
 #include "imgfs/cache.h"
 #include "imgfs/checked.h"
@@ -35,9 +34,9 @@ int table_get(const struct layer *layer, const struct file *file, uint64_t offse
 	uint64_t length;
 	int r;
 
-	if (!range_ok(offset, need, file->state.size))
+	if (!range_ok(offset, need, file->size))
 		return -ERANGE;
-	length = min_u64(TABLE_PAGE, file->state.size - source.offset);
+	length = min_u64(TABLE_PAGE, file->size - source.offset);
 	r = cache_get(image_cache(layer->image), &key, length, read_page, &source, &entry);
 	if (r < 0)
 		return r;
@@ -62,6 +61,5 @@ void table_done(const struct layer *layer, struct table_view *view, enum map_det
 
 void table_will_need(const struct file *file, uint64_t offset, uint64_t length)
 {
-	if (range_ok(offset, length, file->state.size))
-		posix_fadvise(file->fd, (off_t)offset, (off_t)length, POSIX_FADV_WILLNEED);
+	file_will_need(file, offset, length);
 }

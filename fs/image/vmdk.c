@@ -76,7 +76,7 @@ static int read_description(const struct file *file, uint64_t offset, uint64_t l
 	if (length > VMDK_DESCRIPTOR_MAX)
 		return why_set(why, -EINVAL, "its descriptor is larger than %u KiB",
 			VMDK_DESCRIPTOR_MAX >> 10);
-	if (!range_ok(offset, length, file->state.size))
+	if (!range_ok(offset, length, file->size))
 		return why_set(why, -EINVAL, "its descriptor is not inside the file");
 	description->text = malloc(length + 1);
 	if (!description->text)
@@ -297,7 +297,7 @@ static int is_standalone(const struct file *file, const struct vmdk_hosted_heade
 {
 	const struct vmdk_descriptor *d = &description->d;
 	uint8_t start[VMDK_SECTOR + 10240];
-	uint64_t length = min_u64(sizeof(start), file->state.size);
+	uint64_t length = min_u64(sizeof(start), file->size);
 	int r = file_read(file, start, length, 0);
 
 	*standalone = r == 0 && h->regular && h->descriptor_offset == 1 &&
@@ -359,7 +359,7 @@ static int open_hosted(struct layer *layer, struct why *why)
 static int open_text(struct layer *layer, struct why *why)
 {
 	struct description description cleanup_with(description_free) = { 0 };
-	int r = read_description(layer->file, 0, layer->file->state.size, &description, why);
+	int r = read_description(layer->file, 0, layer->file->size, &description, why);
 
 	if (r < 0)
 		return r;
@@ -369,7 +369,7 @@ static int open_text(struct layer *layer, struct why *why)
 static int vmdk_open(struct layer *layer, struct why *why)
 {
 	uint8_t magic[8] = { 0 };
-	int r = file_read(layer->file, magic, min_u64(sizeof(magic), layer->file->state.size), 0);
+	int r = file_read(layer->file, magic, min_u64(sizeof(magic), layer->file->size), 0);
 
 	if (r < 0)
 		return why_set(why, r, "its beginning cannot be read");

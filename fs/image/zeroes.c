@@ -12,7 +12,6 @@
  * the search: it would look another way the next time.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,7 +144,7 @@ static void read_ahead(struct looker *l, const struct file *file, uint64_t offse
 		return;
 	l->ahead_file = file;
 	l->ahead = min_u64(end, offset + AHEAD);
-	posix_fadvise(file->fd, (off_t)offset, (off_t)(l->ahead - offset), POSIX_FADV_WILLNEED);
+	file_will_need(file, offset, l->ahead - offset);
 }
 
 /* Is there anything at [offset, offset + length) of the file, a unit at most? 1, 0 or -errno. */

@@ -79,7 +79,7 @@ bool view_add_source(struct view *view, const char *format)
 		strcmp(image_format_of(view->image)->name, format) != 0)
 		return false;
 	view->identity = true;
-	add_region(view, "file", REGION_FILE, image_file(view->image, 0)->state.size);
+	add_region(view, "file", REGION_FILE, image_file(view->image, 0)->size);
 	return true;
 }
 

@@ -32,6 +32,8 @@ struct datastore {
 	bool follow_symlinks;
 };
 
+struct content;
+
 /* The state of a file that must not change while a view of it is read. */
 struct file_state {
 	uint64_t dev, ino, size; /* size in bytes */
@@ -43,12 +45,18 @@ struct file {
 	int fd;
 	uint64_t serial;         /* never reused in this process: the caches' key */
 	char *path;              /* relative to the root */
-	struct file_state state; /* as it was at the open */
+	uint64_t size;           /* bytes that there are to read */
+	struct file_state state; /* of what is in the descriptor, as it was at the open */
 	mode_t mode;
 	uid_t uid;
 	gid_t gid;
-	uint64_t blocks; /* allocated, in units of 512 bytes */
+	uint64_t blocks; /* allocated for what is read, in units of 512 bytes */
 	uint32_t refs;
+
+	/* What is read are not simply the bytes of the descriptor. NULL: they are. */
+	const struct content *content;
+	void *content_state;
+	uint64_t part; /* another number for each file that is a part of one descriptor's; or 0 */
 };
 
 /* Opens path as the root. 0 or -errno with the reason. */
@@ -106,6 +114,21 @@ void file_unref(struct file *file);
  * is not inside the file (nothing is read then, or the file has been truncated since).
  */
 int file_read(const struct file *file, void *buffer, uint64_t length, uint64_t offset);
+
+/*
+ * Where is the byte at offset in the descriptor? *contiguous: so many follow it in both. False:
+ * nowhere, only file_read() has it. offset < size.
+ */
+bool file_place(const struct file *file, uint64_t offset, uint64_t *at, uint64_t *contiguous);
+
+/* The descriptor whose bytes are those of the file, from the first to the last; -1 for none. */
+int file_descriptor(const struct file *file);
+
+/* Bytes that will be asked for soon: the kernel may read them meanwhile. Only a hint. */
+void file_will_need(const struct file *file, uint64_t offset, uint64_t length);
+
+/* Are the two the same bytes of one inode? */
+bool file_is_same(const struct file *a, const struct file *b);
 
 /* 0 while the file is in the state of its open, -ESTALE when it is not, or -errno. */
 int file_verify(const struct file *file);

@@ -91,7 +91,7 @@ static void check_place(const struct extent *e)
 {
 	fuzz_check(e->kind != EXTENT_BACKING);
 	if (e->kind == EXTENT_DATA)
-		fuzz_check(range_ok(e->offset, e->end - e->start, e->file->state.size));
+		fuzz_check(range_ok(e->offset, e->end - e->start, e->file->size));
 	if (e->kind == EXTENT_PACKED)
 		fuzz_check(range_ok(e->skip, e->end - e->start, e->unit));
 }

@@ -55,7 +55,7 @@ static void test_regular(void **state)
 	assert_int_equal(stat(store_path("d/f"), &st), 0);
 	a = must_open("d/f");
 	assert_string_equal(a->path, "d/f");
-	assert_int_equal(a->state.size, 5);
+	assert_int_equal(a->size, 5);
 	assert_int_equal(a->state.dev, st.st_dev);
 	assert_int_equal(a->state.ino, st.st_ino);
 	assert_int_equal(a->state.mtime.tv_nsec, st.st_mtim.tv_nsec);
@@ -184,7 +184,7 @@ static void test_symlinks_followed(void **state)
 	for (size_t i = 0; i < COUNT(inside); i++) {
 		struct file *file = must_open(inside[i]);
 
-		assert_int_equal(file->state.size, 1);
+		assert_int_equal(file->size, 1);
 		file_unref(file);
 	}
 	must_refuse("d/out", -EXDEV, "out of the datastore");
@@ -422,10 +422,10 @@ static const char *data_runs(const struct file *file)
 	uint64_t start, end;
 
 	text[0] = '\0';
-	for (uint64_t at = 0; at < file->state.size; at = end) {
+	for (uint64_t at = 0; at < file->size; at = end) {
 		assert_int_equal(file_next_data(file, at, &start, &end), 0);
-		assert_true(start >= at && end >= start && end <= file->state.size);
-		if (start == file->state.size)
+		assert_true(start >= at && end >= start && end <= file->size);
+		if (start == file->size)
 			break;
 		assert_true(end > start);
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%" PRIu64 "-%" PRIu64,

@@ -138,7 +138,7 @@ static void check_plan(const struct subject *s, uint64_t offset, uint64_t length
 		assert_int_equal(p->kind == PIECE_MEMORY, p->bytes != NULL);
 		assert_int_equal(p->kind == PIECE_FILE, p->file != NULL);
 		if (p->kind == PIECE_FILE)
-			assert_true(range_ok(p->offset, p->length, p->file->state.size));
+			assert_true(range_ok(p->offset, p->length, p->file->size));
 		/* Nothing after nothing is one piece. */
 		if (i > 0 && p->kind == PIECE_ZERO)
 			assert_true(plan.pieces[i - 1].kind != PIECE_ZERO);
@@ -319,7 +319,7 @@ static void check_view(const struct disk *disk, struct image *image, const char 
 	if (identity) {
 		const struct file *file = image_file(image, 0);
 
-		assert_int_equal(view->size, file->state.size);
+		assert_int_equal(view->size, file->size);
 		assert_true(view->region_count <= 1);
 		if (s.whole) {
 			uint8_t *bytes = malloc(size + 1);

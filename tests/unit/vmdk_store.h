@@ -89,7 +89,7 @@ __attribute__((unused)) static bool survives(const char *name)
 			assert_true(e.start == at && e.end > at && e.end <= image_size(image));
 			assert_true(e.kind != EXTENT_BACKING);
 			if (detail == MAP_PLACE && e.kind == EXTENT_DATA)
-				assert_true(e.offset + (e.end - at) <= e.file->state.size);
+				assert_true(e.offset + (e.end - at) <= e.file->size);
 		}
 	}
 	image_unref(image);

@@ -23,7 +23,7 @@ static int flat_open(const struct layer *layer, struct vmdk_extent *x, struct wh
 static int flat_map(const struct layer *layer, const struct vmdk_extent *x, uint64_t offset,
 	uint64_t length, enum map_detail detail, struct extent *e)
 {
-	uint64_t file_size = x->file->state.size;
+	uint64_t file_size = x->file->size;
 	uint64_t present = file_size > x->offset ? min_u64(file_size - x->offset, x->size) : 0;
 	uint64_t start, end;
 	int r;

@@ -105,7 +105,7 @@ static int decode(const uint8_t *p, struct vmdk_hosted_header *h, struct why *wh
 /* The sector that holds the last byte that is not 0. */
 static int find_last_sector(const struct file *file, uint64_t *sector, struct why *why)
 {
-	uint64_t size = file->state.size;
+	uint64_t size = file->size;
 	uint64_t lowest = size - min_u64(size, PADDING_MAX);
 	uint8_t chunk[4096];
 	uint64_t start;
@@ -169,7 +169,7 @@ static int read_footer(const struct file *file, struct vmdk_hosted_header *h, st
 	footer.descriptor_offset = h->descriptor_offset;
 	footer.descriptor_size = h->descriptor_size;
 	footer.regular =
-		footer_agrees(h, &footer) && (sector + 2) * VMDK_SECTOR == file->state.size;
+		footer_agrees(h, &footer) && (sector + 2) * VMDK_SECTOR == file->size;
 	*h = footer;
 	return 0;
 }
@@ -212,7 +212,7 @@ static int check_compression(const struct vmdk_hosted_header *h, struct why *why
 static int check_geometry(
 	const struct file *file, const struct vmdk_hosted_header *h, struct why *why)
 {
-	uint64_t sectors = file->state.size / VMDK_SECTOR;
+	uint64_t sectors = file->size / VMDK_SECTOR;
 
 	if (!is_power_of_two(h->grain) || h->grain > GRAIN_MAX)
 		return why_set(

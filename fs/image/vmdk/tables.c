@@ -65,7 +65,7 @@ static enum vmdk_entry find_table(const struct vmdk_extent *x, uint64_t entry, u
 	enum vmdk_entry what = x->kind->table_at(x, entry, offset);
 
 	if (what == VMDK_ENTRY_PLACED &&
-		!range_ok(*offset, (uint64_t)t->entries * t->entry_size, x->file->state.size))
+		!range_ok(*offset, (uint64_t)t->entries * t->entry_size, x->file->size))
 		return VMDK_ENTRY_NONSENSE;
 	return what;
 }
@@ -93,7 +93,7 @@ static enum extent_kind find_grain(
 	case VMDK_ENTRY_PLACED:
 		if (detail == MAP_KIND)
 			return EXTENT_DATA;
-		if (*offset >= t->first && range_ok(*offset, least, x->file->state.size))
+		if (*offset >= t->first && range_ok(*offset, least, x->file->size))
 			return t->packed ? EXTENT_PACKED : EXTENT_DATA;
 		return EXTENT_DAMAGED;
 	default:
@@ -131,7 +131,7 @@ int vmdk_tables_check(const struct layer *layer, const struct vmdk_extent *x, st
 
 	if (entries > DIRECTORY_MAX / t->entry_size)
 		return why_set(why, -ENOTSUP, "its grain directory would be larger than 32 MiB");
-	if (!range_ok(t->directory, entries * t->entry_size, x->file->state.size))
+	if (!range_ok(t->directory, entries * t->entry_size, x->file->size))
 		return why_set(why, -EINVAL, "its grain directory is not inside the file");
 	for (uint64_t i = 0; i < entries; i += count) {
 		int r = table_get(
@@ -146,7 +146,7 @@ int vmdk_tables_check(const struct layer *layer, const struct vmdk_extent *x, st
 			return r;
 	}
 	/* Else a small file could make every pass over the tables as long as it likes. */
-	if (tables * t->entries * t->entry_size > x->file->state.size)
+	if (tables * t->entries * t->entry_size > x->file->size)
 		return why_set(why, -EINVAL, "its grain tables overlap");
 	return 0;
 }
@@ -164,7 +164,7 @@ static void set_extent(struct extent *e, enum extent_kind kind, uint64_t start, 
  */
 static void cut_at_end(const struct vmdk_extent *x, uint64_t offset, struct extent *e)
 {
-	uint64_t available = x->file->state.size - e->offset;
+	uint64_t available = x->file->size - e->offset;
 	uint64_t cut = e->start + available;
 
 	if (e->end - e->start <= available)
@@ -207,7 +207,7 @@ static int map_packed(const struct layer *layer, const struct vmdk_extent *x, st
 	if (r < 0)
 		return r;
 	if (lba != e->start / VMDK_SECTOR || size == 0 || size > 2 * grain ||
-		!range_ok(payload, size, x->file->state.size)) {
+		!range_ok(payload, size, x->file->size)) {
 		set_extent(e, EXTENT_DAMAGED, e->start, e->end);
 		return 0;
 	}
