@@ -8,7 +8,7 @@ from pathlib import Path
 
 import disk
 import images
-from settings import DISK_SIZE, GIB, HUGE, MIB, SOURCES
+from settings import DISK_SIZE, GIB, HUGE, MIB, MORE_SOURCES, SOURCES
 from tools import data_ranges, run
 
 # Of what an image is that the code here makes: another number makes all of them anew.
@@ -58,13 +58,14 @@ class Images:
 
     def source(self, name):
         """Sources of the same disk, in one datastore."""
-        if SOURCES[name] is None:
+        options = {**SOURCES, **MORE_SOURCES}[name]
+        if options is None:
             return self.raw()
         raw = self.raw()
 
         def make(path):
-            options = ["-W", "-m", "8", "-f", "raw", *SOURCES[name]]
-            run("qemu-img", "convert", *options, raw, path, timeout=900)
+            flags = ["-W", "-m", "8", "-f", "raw", *options]
+            run("qemu-img", "convert", *flags, raw, path, timeout=900)
 
         return self.made(f"disk/{name}", make)
 

@@ -12,6 +12,7 @@ EXPLAINED = {
     "when an image is converted that nobody has read today.",
     "convert, not the disk": "Seconds; less is better. The view is read and thrown away; qemu-img "
     "decodes into null-co, which is the nearest that it has.",
+    "formats": "Seconds; less is better. Formats beside the three of `convert`; sources in memory.",
     "sequential": "MiB/s; more is better. A fresh part of the kernel's page cache for each run: "
     "all of it comes through the server. The sources are in the page cache.",
     "random": "Reads of 4 KiB per second; more is better. *hot*: O_DIRECT within 16 MiB.",

@@ -46,7 +46,7 @@ def clean(directory):
 def measure(given, settings, results):
     failed = False
     images = Images(given.output, settings, results)
-    for part in given.parts or PARTS:
+    for part in given.parts or settings.parts:
         directory = Path(tempfile.mkdtemp(prefix="work-", dir=given.output))
         try:
             place = Place(directory, given.imgfs, given.passthrough, results)

@@ -10,7 +10,7 @@ sys.path[:0] = [str(tests / "mount"), str(tests / "realdisk")]
 
 from tools import GIB, MIB, TIB, VIEWS  # noqa: E402
 
-PARTS = ("convert", "sequential", "random", "latency", "growth")
+PARTS = ("convert", "sequential", "random", "latency", "growth", "formats")
 
 # name of the source: how qemu-img makes it
 SOURCES = {
@@ -23,6 +23,23 @@ SOURCES = {
 }
 COMPRESSED = ("zlib.qcow2", "zstd.qcow2", "stream.vmdk")
 
+# The other formats, as sources and as views: how qemu-img makes them
+MORE_SOURCES = {
+    "vhd.vhd": ["-O", "vpc", "-o", "force_size"],
+    "vhdx.vhdx": ["-O", "vhdx"],
+    "vdi.vdi": ["-O", "vdi"],
+    "qcow.qcow": ["-O", "qcow"],
+    "qed.qed": ["-O", "qed"],
+    "parallels.hdd": ["-O", "parallels"],
+}
+MORE_VIEWS = {
+    "stream.vmdk": ["-O", "vmdk", "-o", "subformat=streamOptimized"],
+    "vhd": ["-O", "vpc", "-o", "force_size"],
+    "fixed.vhd": ["-O", "vpc", "-o", "subformat=fixed,force_size"],
+    "vhdx": ["-O", "vhdx"],
+    "vdi": ["-O", "vdi"],
+}
+
 DISK_SIZE = 8 * GIB
 HUGE = TIB
 
@@ -33,6 +50,12 @@ def stem(source):
 
 def image_format(path):
     return str(path).rpartition(".")[2]
+
+
+def qemu_format(path):
+    """What qemu-img calls it."""
+    suffix = image_format(path)
+    return {"vhd": "vpc", "hdd": "parallels"}.get(suffix, suffix)
 
 
 def is_identity(source, view):
@@ -48,6 +71,7 @@ class Settings:
     """Of a full run, unless told otherwise."""
 
     name: str = "full"
+    parts: tuple = PARTS
     runs: int = 5  # that count, of each contestant; one more before them warms up
     # Of files on the disk of 8 GiB; --disk says otherwise. 54 conversions in six rounds take half of
     # the twenty minutes.
@@ -86,6 +110,7 @@ class Settings:
 def quick():
     return Settings(
         name="quick",
+        parts=PARTS[:-1],
         runs=3,
         disk_bytes=256 * MIB,
         pairs=[
