@@ -34,6 +34,16 @@ static int add_member(
 	return 0;
 }
 
+static int check_declared(const struct layer *layer, const char *shown, struct why *why)
+{
+	if (layer->image->declared)
+		return 0;
+	return why_set(why, -EPERM,
+		"only its content says that it is %s, so it may not name %s "
+		"(-o format=GLOB:%s declares it)",
+		layer->format->name, shown, layer->format->name);
+}
+
 /* Opens what `layer` names. The caller has a reference to *file. */
 static int open_reference(
 	struct layer *layer, const char *name, size_t length, struct file **file, struct why *why)
@@ -42,13 +52,10 @@ static int open_reference(
 	const struct datastore *ds = image->context->datastore;
 	struct quoted shown = quote_bytes(name, length);
 	autofree char *path = NULL;
-	int r;
+	int r = check_declared(layer, shown.text, why);
 
-	if (!image->declared)
-		return why_set(why, -EPERM,
-			"only its content says that it is %s, so it may not name %s "
-			"(-o format=GLOB:%s declares it)",
-			layer->format->name, shown.text, layer->format->name);
+	if (r < 0)
+		return r;
 	r = reference_resolve(ds, image->path, layer->file->path, name, length, &path, why);
 	if (r < 0)
 		return r;
@@ -113,6 +120,12 @@ int layer_set_parent(struct layer *layer, const char *name, size_t length, const
 	return 0;
 }
 
+int layer_find_parent(struct layer *layer, const char *what, struct why *why)
+{
+	layer->parent_by_id = true;
+	return layer_set_parent(layer, what, strlen(what), layer->format->name, why);
+}
+
 static int open_layer(
 	struct image *image, struct file *file, const struct image_format *format, struct why *why)
 {
@@ -149,6 +162,17 @@ static int guess_parent_format(struct layer *layer, struct why *why)
 		quote_bytes(layer->parent_name, layer->parent_name_length).text);
 }
 
+static int open_parent_file(struct layer *child, struct file **file, struct why *why)
+{
+	int r;
+
+	if (!child->parent_by_id)
+		return open_reference(
+			child, child->parent_name, child->parent_name_length, file, why);
+	r = check_declared(child, child->parent_name, why);
+	return r < 0 ? r : find_parent(child, file, why);
+}
+
 static int open_parent(struct layer *child, struct why *why)
 {
 	struct image *image = child->image;
@@ -162,7 +186,7 @@ static int open_parent(struct layer *child, struct why *why)
 		if (r < 0)
 			return r;
 	}
-	r = open_reference(child, child->parent_name, child->parent_name_length, &file, why);
+	r = open_parent_file(child, &file, why);
 	if (r < 0)
 		return r;
 	if (find_member(image, file))

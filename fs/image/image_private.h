@@ -55,6 +55,9 @@ static inline struct cache *image_cache(const struct image *image)
 int recognise(const struct image_context *context, const struct file *file,
 	const struct image_format **format, bool *declared, struct why *why);
 
+/* Is the suffix one of those that declare the format? */
+bool format_has_suffix(const struct image_format *format, const char *suffix);
+
 /* Does the magic agree with a format that was declared or recorded? raw always does. */
 int recognise_as(const struct file *file, const struct image_format *format, struct why *why);
 
@@ -62,6 +65,12 @@ int recognise_as(const struct file *file, const struct image_format *format, str
 int chain_open(
 	struct image *image, struct file *file, const struct image_format *format, struct why *why);
 void chain_close(struct image *image);
+
+/*
+ * Looks for the parent of a layer that knows it by an id (layer_find_parent()). *file has one
+ * reference. -ENOENT where it is not among the files that the image may name.
+ */
+int find_parent(const struct layer *layer, struct file **file, struct why *why);
 
 /*
  * Reads the packed bytes of an extent, at most what the file has of them; *packed is the caller's

@@ -18,7 +18,7 @@
 #include "imgfs/names.h"
 
 /* Suffixes that declare a format which this build may not read. */
-static const char *const foreign_suffixes[] = { "vhd", "vpc", "vhdx", "vdi", "ova", "qed", "hdd" };
+static const char *const foreign_suffixes[] = { "vhdx", "ova", "qed", "hdd" };
 
 /* Suffixes of raw disks, though a file that bears one may be anything. */
 static const char *const raw_suffixes[] = { "img", "dd", "iso" };
@@ -34,8 +34,6 @@ static const struct {
 	{ 0, 4, "QED\0", "a QED image" },
 	{ 0, 6, "LUKS\xba\xbe", "a LUKS container" },
 	{ 0, 8, "vhdxfile", "a VHDX image" },
-	{ 0, 8, "conectix", "a VHD image" },
-	{ 64, 4, "\x7f\x10\xda\xbe", "a VDI image" },
 	{ 0, 16, "WithoutFreeSpace", "a Parallels image" },
 	{ 0, 16, "WithouFreSpacExt", "a Parallels image" },
 	{ 0, 22, "Bochs Virtual HD Image", "a Bochs image" },
@@ -131,7 +129,7 @@ static bool is_in(const char *suffix, const char *const *list, size_t count)
 	return false;
 }
 
-static bool has_suffix(const struct image_format *format, const char *suffix)
+bool format_has_suffix(const struct image_format *format, const char *suffix)
 {
 	for (const char *const *s = format->suffixes; *s; s++) {
 		if (strcasecmp(*s, suffix) == 0)
@@ -149,7 +147,7 @@ static int format_by_suffix(const struct file *file, const char *suffix,
 
 	*format = NULL;
 	for (const struct image_format *const *f = image_formats; *f; f++) {
-		if (!has_suffix(*f, suffix))
+		if (!format_has_suffix(*f, suffix))
 			continue;
 		if (!*format) {
 			*format = *f;
@@ -174,8 +172,6 @@ static const char *foreign_magic(const struct probe *probe)
 				foreign_magics[i].length) == 0)
 			return foreign_magics[i].what;
 	}
-	if (probe->tail && memcmp(probe->tail, "conectix", 8) == 0)
-		return "a fixed VHD image";
 	if (probe->tail && memcmp(probe->tail, "koly", 4) == 0)
 		return "a DMG image";
 	return NULL;

@@ -78,6 +78,12 @@ struct probe {
 
 #define PROBE_BYTES 4096
 
+enum parent_match {
+	PARENT_NOT,
+	PARENT_CHANGED, /* the disk that it was, but in another state */
+	PARENT_YES,
+};
+
 struct image_format {
 	const char *name;  /* "qcow2": what a backing format field says, and -o format= */
 	const char *alias; /* QEMU's name, where that is another one ("vpc"); else NULL */
@@ -116,6 +122,12 @@ struct image_format {
 	void (*close)(struct layer *layer);
 
 	/*
+	 * Is the file that begins like this the parent of a layer that knows it by an id and not by
+	 * name (layer_find_parent())? NULL where parents have names.
+	 */
+	enum parent_match (*is_parent)(const struct layer *layer, const struct probe *probe);
+
+	/*
 	 * Once the parent is open: may this layer stand on it (VMDK's CID rule)? NULL: on any.
 	 */
 	int (*accept_parent)(
@@ -145,6 +157,7 @@ struct layer {
 	/* The core's. */
 	char *parent_name; /* as recorded; NULL for none */
 	size_t parent_name_length;
+	bool parent_by_id;                        /* parent_name only says whom to look for */
 	const struct image_format *parent_format; /* NULL: not recorded */
 	struct layer *parent;
 };
@@ -163,6 +176,13 @@ int layer_open_file(
  */
 int layer_set_parent(struct layer *layer, const char *name, size_t length, const char *format_name,
 	struct why *why);
+
+/*
+ * The same for a parent of the layer's own format that it knows by an id alone: the core looks for
+ * the file that format->is_parent() says yes to, among those with a suffix of the format that the
+ * image may name. `what` is whom it looks for, in a message: "the VDI with UUID 1234".
+ */
+int layer_find_parent(struct layer *layer, const char *what, struct why *why);
 
 /* A few bytes of a table, held in the cache. */
 struct table_view {

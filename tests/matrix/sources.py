@@ -3,7 +3,7 @@
 
 A builder gets a Build (a shape and fresh directories), makes the files, and says what must be
 seen: the exact bytes of the disk, made from the shape alone and never by reading the image.
-The builders are in the modules sources_raw, sources_qcow2 and sources_vmdk.
+The builders are in the modules sources_FORMAT.
 """
 
 import os
@@ -14,6 +14,7 @@ import shapes
 from tools import QemuIo, qemu_img
 
 TOP, BELOW = 1, 2  # seeds of content
+DRIVERS = {"vhd": "vpc"}
 
 
 @dataclass
@@ -37,6 +38,11 @@ class Source:
     @property
     def file(self):
         return self.root / self.path
+
+    @property
+    def driver(self):
+        """What QEMU calls the format."""
+        return DRIVERS.get(self.format, self.format)
 
 
 class Build:
@@ -137,9 +143,11 @@ EVERY_SHAPE = (
 def load_all():
     import sources_qcow2
     import sources_raw
+    import sources_vdi
+    import sources_vhd
     import sources_vmdk
 
-    assert sources_raw and sources_qcow2 and sources_vmdk
+    assert sources_raw and sources_qcow2 and sources_vdi and sources_vhd and sources_vmdk
     return VARIANTS
 
 

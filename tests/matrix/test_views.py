@@ -35,7 +35,7 @@ def test_the_source_is_what_it_should_be(source, tmp):
     """QEMU sees in the source what the shape says; else the test is wrong, not the program."""
     if not source.qemu:
         pytest.skip("QEMU does not read this")
-    qemu_img("convert", "-f", source.format, "-O", "raw", source.path, tmp / "raw", cwd=source.root)
+    qemu_img("convert", "-f", source.driver, "-O", "raw", source.path, tmp / "raw", cwd=source.root)
     if source.exact:
         assert_same(tmp / "raw", source.expected, pad=True)
     else:
@@ -43,7 +43,7 @@ def test_the_source_is_what_it_should_be(source, tmp):
         assert (tmp / "raw").stat().st_size == size
         assert first_difference(tmp / "raw", source.expected) in (None, size)
     if source.check and source.format != "raw":
-        qemu_img("check", "-f", source.format, source.path, cwd=source.root)
+        qemu_img("check", "-f", source.driver, source.path, cwd=source.root)
 
 
 def test_info(source, info):
@@ -74,7 +74,7 @@ def test_holes_of_the_disk(source, raw_map):
             at = end
     if not source.qemu:
         return
-    for start, end, present, zero in qemu_map(source.format, source.path, source.root):
+    for start, end, present, zero in qemu_map(source.driver, source.path, source.root):
         end = min(end, source.size)
         if not present and source.qemu_holes and start < end:
             assert is_hole(start, end), (start, end, "is not there for QEMU")
@@ -170,7 +170,7 @@ def test_qemu_compare(source, view):
     if view.name == "vmdk" and source.size > TIB:
         compare_ends(source, view)
         return
-    other, path = source.format, source.path
+    other, path = source.driver, source.path
     if not source.qemu or not source.exact or source.slow:
         other, path = "raw", source.expected
     done = qemu_img("compare", "-f", view.name, "-F", other, view.path, path, cwd=source.root)

@@ -103,8 +103,8 @@ static void test_declared(void **state)
 		check_content(names[i], &text, 4096, -EINVAL, "does not begin like one");
 		check_content(names[i], &zeros, 0, -EINVAL, "does not begin like one");
 		check_content(names[i], &version1, 4096, -EINVAL, "unsupported version");
-		check_content(names[i], &vdi, 4096, -EINVAL, "VDI");
-		check_content(names[i], &fixed_vhd, 4096, -EINVAL, "VHD");
+		check_content(names[i], &vdi, 4096, -EINVAL, "but it is vdi");
+		check_content(names[i], &fixed_vhd, 4096, -EINVAL, "but it is vhd");
 		check_content(names[i], &magic_alone, 4096, -EINVAL, "cluster_bits");
 		check_content(names[i], &magic_alone, 8, -EINVAL, "cut short");
 	}
@@ -115,10 +115,30 @@ static void test_declared(void **state)
 	check_content("a.vmdk", &zeros, 0, -EINVAL, "should be vmdk");
 }
 
+/* A fixed VHD is told by its end. What only looks like one is damaged, not a raw disk. */
+static void test_magic_at_the_end(void **state)
+{
+	static const char *const names[] = { "a.vhd", "a.VPC", "a.img", "a", "a.7" };
+	static const struct content first = AT(0, "conectix");
+	static const struct content last = AT_END(512, "conectix");
+	static const struct content vdi = AT(64, "\x7f\x10\xda\xbe");
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(names); i++) {
+		check_content(names[i], &first, 4096, -EINVAL, "does not end with a footer");
+		check_content(names[i], &last, 4096, -EINVAL, "checksum");
+		check_content(names[i], &last, 512, -EINVAL, "checksum");
+	}
+	check_content("a.vhd", &zeros, 4096, -EINVAL, "should be vhd");
+	check_content("a.vhd", &vdi, 4096, -EINVAL, "but it is vdi");
+	check_content("a.vdi", &last, 4096, -EINVAL, "but it is vhd");
+	check_content("a.vdi", &vdi, 4096, -ENOTSUP, "version 0.0");
+	check_content("a.img", &vdi, 4096, -ENOTSUP, "version 0.0");
+}
+
 static void test_foreign_suffix(void **state)
 {
-	static const char *const names[] = { "a.vhd", "a.vpc", "a.vhdx", "a.vdi", "a.ova", "a.qed",
-		"a.hdd", "a.VHD" };
+	static const char *const names[] = { "a.vhdx", "a.ova", "a.qed", "a.hdd", "a.VHDX" };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(names); i++) {
@@ -148,11 +168,11 @@ static void test_foreign_magic(void **state)
 {
 	static const struct content contents[] = { AT(0, "QFI\xfb\0\0\0\1"),
 		AT(0, "QFI\xfb\0\0\0\0"), AT(0, "QED\0"), AT(0, "LUKS\xba\xbe"), AT(0, "vhdxfile"),
-		AT(0, "conectix"), AT(64, "\x7f\x10\xda\xbe"), AT(0, "WithoutFreeSpace"),
-		AT(0, "WithouFreSpacExt"), AT(0, "Bochs Virtual HD Image"),
-		AT(0, "#!/bin/sh\n#V2.0 Format\n"), AT(257, "ustar\00000"), AT(257, "ustar  \0"),
-		AT(0, "\x1f\x8b"), AT(0, "\xfd\x37\x7a\x58\x5a\0"), AT(0, "\x28\xb5\x2f\xfd"),
-		AT(0, "BZh9"), AT_END(512, "conectix"), AT_END(512, "koly") };
+		AT(0, "WithoutFreeSpace"), AT(0, "WithouFreSpacExt"),
+		AT(0, "Bochs Virtual HD Image"), AT(0, "#!/bin/sh\n#V2.0 Format\n"),
+		AT(257, "ustar\00000"), AT(257, "ustar  \0"), AT(0, "\x1f\x8b"),
+		AT(0, "\xfd\x37\x7a\x58\x5a\0"), AT(0, "\x28\xb5\x2f\xfd"), AT(0, "BZh9"),
+		AT_END(512, "koly") };
 	static const char *const names[] = { "a.img", "a", "a.7", "a.DD" };
 
 	(void)state;
@@ -334,6 +354,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		store_test(test_raw_is_opaque),
 		store_test(test_declared),
+		store_test(test_magic_at_the_end),
 		store_test(test_foreign_suffix),
 		store_test(test_magic),
 		store_test(test_foreign_magic),
