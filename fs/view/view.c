@@ -8,11 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "imgfs/checked.h"
+#include "imgfs/uuid.h"
 
 uint64_t view_disk_size(const struct view *view)
 {
 	return round_up(image_size(view->image), 512);
+}
+
+void view_make_uuid(const struct view *view, uint64_t number, uint8_t *uuid)
+{
+	const char *path = image_path(view->image);
+	uint64_t disk = view->occupancy ? occupancy_hash(view->occupancy) : view_disk_size(view);
+
+	uuid_from_hash(XXH3_64bits_withSeed(path, strlen(path), disk), number, uuid);
 }
 
 static struct region *add_region(

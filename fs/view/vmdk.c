@@ -23,10 +23,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "entries.h"
 #include "imgfs/checked.h"
 #include "imgfs/names.h"
 #include "imgfs/view.h"
-#include "imgfs/wire.h"
 
 #define SECTOR             512u
 #define GRAIN_SECTORS      128u
@@ -153,28 +153,13 @@ static void fill_descriptor(const struct view *view, const struct vmdk_layout *p
 
 /* ---- tables ---- */
 
-/* Writes bytes [offset, offset + length) of a table of 32-bit entries, one at a time. */
-#define FILL_ENTRIES(value)                              \
-	while (length > 0) {                             \
-		uint64_t index = offset / 4;             \
-		uint8_t bytes[4];                        \
-		size_t skip = offset % 4;                \
-		size_t take = min_u64(4 - skip, length); \
-                                                         \
-		put_le32(bytes, (uint32_t)(value));      \
-		memcpy(out, bytes + skip, take);         \
-		out += take;                             \
-		offset += take;                          \
-		length -= take;                          \
-	}
-
 /* A directory points at the tables that follow it. */
 static void fill_directory(
 	const struct vmdk_layout *p, uint64_t start, uint64_t offset, size_t length, uint8_t *out)
 {
 	uint64_t first = start + p->directory;
 
-	FILL_ENTRIES(index < p->tables ? first + index * TABLE_SECTORS : 0)
+	FILL_ENTRIES(put_le32, index < p->tables ? first + index * TABLE_SECTORS : 0)
 }
 
 static void redundant_gd_fill(const struct view *view, uint64_t offset, size_t length, uint8_t *out)
@@ -195,7 +180,7 @@ static void tables_fill(const struct view *view, uint64_t offset, size_t length,
 	const struct occupancy *o = view->occupancy;
 	uint64_t rank = occupancy_rank(o, offset / 4);
 
-	FILL_ENTRIES(occupancy_test(o, index) ? p->overhead + rank++ * GRAIN_SECTORS : 0)
+	FILL_ENTRIES(put_le32, occupancy_test(o, index) ? p->overhead + rank++ * GRAIN_SECTORS : 0)
 }
 
 /* In blocks of 4 KiB: zeros up to the block that has the next occupied grain. */

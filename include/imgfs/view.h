@@ -134,6 +134,13 @@ struct view {
 /* The disk as the file states it: the virtual size rounded up to whole sectors of 512. */
 uint64_t view_disk_size(const struct view *view);
 
+/*
+ * A UUID for the disk, or for what else `number` stands for: it follows from the path of the image
+ * and from what is known of the disk, so views of the same file have the same on every mount, and
+ * two disks have two. 16 bytes, in either byte order.
+ */
+void view_make_uuid(const struct view *view, uint64_t number, uint8_t *uuid);
+
 /* Each appends a region of length bytes at the end of the file. Empty ones are left out. */
 uint8_t *view_add_bytes(struct view *view, const char *name, size_t length); /* zeroed; NULL */
 void view_add_table(
