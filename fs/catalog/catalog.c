@@ -222,6 +222,17 @@ static int enter_shown(struct catalog *c, struct item *item, size_t view, struct
 	return r < 0 ? r : entry_enter_view(&c->parts, item, view, &facts, &view_facts, st);
 }
 
+static int enter_snapshot(
+	struct catalog *c, const struct folder *folder, const char *name, struct stat *st)
+{
+	size_t view;
+	struct item *item = snapshots_find(&c->parts, folder, name, &view);
+	int r = item ? enter_shown(c, item, view, st) : -ENOENT;
+
+	item_unref(item);
+	return r;
+}
+
 int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name, struct stat *st)
 {
 	struct folder *folder;
@@ -241,6 +252,8 @@ int catalog_lookup(struct catalog *catalog, uint64_t directory, const char *name
 		r = entry_enter_directory(&catalog->parts, node.path, name, st);
 	else if (shown_find(folder, name, &item, &view))
 		r = enter_shown(catalog, item, view, st);
+	else if (catalog->parts.options.snapshots)
+		r = enter_snapshot(catalog, folder, name, st);
 	else
 		r = -ENOENT;
 	folder_unref(folder);

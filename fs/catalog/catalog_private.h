@@ -15,6 +15,7 @@
 #define FOLDER_MAX_FILES 200000u /* in one directory; beyond, it is not shown */
 #define KNOWN_MAX_FILES  50000u  /* in directories that are remembered, besides the last one */
 #define NODES_MAX_VIEWS  150000u /* that the kernel need not look up again */
+#define SNAPSHOTS_KNOWN  20000u  /* of all images; those of further images are not shown */
 
 struct nodes;
 struct pool;
@@ -134,6 +135,13 @@ const char *item_path(const struct item *item);
 int item_facts(const struct catalog_parts *c, struct item *item,
 	const struct open_directory *directory, struct facts *facts);
 
+/*
+ * Its snapshots, images of their own, as they were when it was last looked at: the one of that
+ * number, or of that name (length bytes). NULL for none; the caller has a reference.
+ */
+struct item *item_snapshot(struct item *item, size_t number);
+struct item *item_snapshot_named(struct item *item, const char *name, size_t length);
+
 /* Has it been looked at before, whatever came of it? */
 bool item_is_known(struct item *item);
 
@@ -157,6 +165,7 @@ struct shown {
 	char *name;
 	struct item *item;
 	size_t view; /* index of a choice, or SHOWN_DIRECTORY */
+	bool whole;  /* the name begins with the file's whole name */
 };
 
 /*
@@ -203,6 +212,16 @@ int shown_fill_views(struct folder *folder);
 
 /* What a name stands for, listed or as a whole-name form. False for nothing. */
 bool shown_find(const struct folder *folder, const char *name, struct item **item, size_t *view);
+
+/* ---- snapshots.c: their names, with -o snapshots ---- */
+
+/* The name of the snapshot's view, as that of its image is shown: "a@NAME.raw". -errno. */
+int snapshots_name(const struct catalog_parts *c, const struct folder *folder,
+	const struct shown *shown, const struct item *snapshot, char **name);
+
+/* What such a name stands for; the caller has a reference to the item. NULL for nothing. */
+struct item *snapshots_find(
+	const struct catalog_parts *c, const struct folder *folder, const char *name, size_t *view);
 
 /* ---- nodes.c: numbers that the kernel holds ---- */
 

@@ -43,6 +43,8 @@ struct item {
 	struct facts facts;
 	struct source *sources; /* but the file itself */
 	size_t source_count;
+	struct item **snapshots;
+	size_t snapshot_count;
 	int64_t refused; /* age_steady() */
 	char *reason;    /* of the last refusal that was logged */
 	struct {
@@ -51,7 +53,7 @@ struct item {
 	} views[]; /* as many as there are choices */
 };
 
-struct item *item_new(const struct catalog_parts *c, const char *directory, const char *name)
+static struct item *new_item(const struct catalog_parts *c, const char *path)
 {
 	size_t views = c->options.choices.count;
 	struct item *item = calloc(1, sizeof(*item) + views * sizeof(item->views[0]));
@@ -61,20 +63,38 @@ struct item *item_new(const struct catalog_parts *c, const char *directory, cons
 	atomic_init(&item->refs, 1);
 	pthread_mutex_init(&item->lock, NULL);
 	item->view_count = views;
-	item->path = path_join(directory, name);
+	item->path = strdup(path);
 	item->file = item->path ? path_of_file(item->path) : NULL;
 	if (!item->file) {
 		item_unref(item);
 		return NULL;
 	}
-	item->name = item->path + strlen(item->path) - strlen(name);
+	item->name = path_name(item->path);
 	return item;
+}
+
+struct item *item_new(const struct catalog_parts *c, const char *directory, const char *name)
+{
+	autofree char *path = path_join(directory, name);
+
+	return path ? new_item(c, path) : NULL;
 }
 
 struct item *item_ref(struct item *item)
 {
 	atomic_fetch_add(&item->refs, 1);
 	return item;
+}
+
+/* All that there are of snapshots. */
+static atomic_uint known_snapshots;
+
+static void forget_snapshots(struct item **list, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		item_unref(list[i]);
+	free(list);
+	atomic_fetch_sub(&known_snapshots, (unsigned)count);
 }
 
 static void forget_sources(struct item *item)
@@ -92,6 +112,7 @@ void item_unref(struct item *item)
 	if (!item || atomic_fetch_sub(&item->refs, 1) != 1)
 		return;
 	forget_sources(item);
+	forget_snapshots(item->snapshots, item->snapshot_count);
 	pthread_mutex_destroy(&item->lock);
 	free(item->reason);
 	free(item->file);
@@ -174,6 +195,94 @@ static void learn(struct item *item, const struct image *image)
 	item->reason = NULL;
 }
 
+/* Finds it in the list, or makes it. Takes a reference. */
+static struct item *make_snapshot(const struct catalog_parts *c, const struct item *item,
+	struct item **known, size_t count, const char *name)
+{
+	size_t length = strlen(item->path);
+	autofree char *path = malloc(length + strlen(SNAPSHOT_MARK) + strlen(name) + 1);
+
+	if (!path)
+		return NULL;
+	strcpy(path, item->path);
+	strcpy(stpcpy(path + length, SNAPSHOT_MARK), name);
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(known[i]->path, path) == 0)
+			return item_ref(known[i]);
+	}
+	return new_item(c, path);
+}
+
+static int make_snapshots(
+	const struct catalog_parts *c, struct item *item, const struct snapshots *seen)
+{
+	size_t count = item->snapshot_count, made = 0;
+	struct item **known = item->snapshots;
+	struct item **list = calloc(seen->count + 1, sizeof(struct item *));
+
+	if (!list)
+		return -ENOMEM;
+	if (atomic_fetch_add(&known_snapshots, (unsigned)seen->count) + seen->count >
+		SNAPSHOTS_KNOWN) {
+		atomic_fetch_sub(&known_snapshots, (unsigned)seen->count);
+		log_limited("%s: its snapshots are not shown: there are too many in all",
+			quote(item->path).text);
+		free(list);
+		return 0;
+	}
+	while (made < seen->count) {
+		list[made] = make_snapshot(c, item, known, count, seen->list[made].name);
+		if (!list[made])
+			break;
+		made++;
+	}
+	if (made < seen->count) {
+		atomic_fetch_sub(&known_snapshots, (unsigned)(seen->count - made));
+		forget_snapshots(list, made);
+		return -ENOMEM;
+	}
+	item->snapshots = list;
+	item->snapshot_count = made;
+	forget_snapshots(known, count);
+	return 0;
+}
+
+static int learn_snapshots(
+	const struct catalog_parts *c, struct item *item, const struct image *image)
+{
+	struct snapshots seen;
+	int r;
+
+	if (!c->options.snapshots || strstr(item->path, SNAPSHOT_MARK))
+		return 0;
+	r = image_snapshots(image, &seen);
+	if (r == 0)
+		r = make_snapshots(c, item, &seen);
+	snapshots_free(&seen);
+	return r;
+}
+
+struct item *item_snapshot(struct item *item, size_t number)
+{
+	LOCKED(&item->lock);
+
+	return number < item->snapshot_count ? item_ref(item->snapshots[number]) : NULL;
+}
+
+struct item *item_snapshot_named(struct item *item, const char *name, size_t length)
+{
+	LOCKED(&item->lock);
+
+	for (size_t i = 0; i < item->snapshot_count; i++) {
+		const char *own =
+			strstr(item->snapshots[i]->path, SNAPSHOT_MARK) + strlen(SNAPSHOT_MARK);
+
+		if (strlen(own) == length && memcmp(own, name, length) == 0)
+			return item_ref(item->snapshots[i]);
+	}
+	return NULL;
+}
+
 /* Said once for as long as the file and the reason stay the same. */
 static void refuse(struct item *item, const struct file_state *state, const char *reason)
 {
@@ -202,6 +311,8 @@ static int examine(const struct catalog_parts *c, struct item *item, const struc
 	r = pool_get(c->pool, item->path, &pooled, &why);
 	if (r == 0) {
 		r = remember_sources(item, pooled_image(pooled));
+		if (r == 0)
+			r = learn_snapshots(c, item, pooled_image(pooled));
 		if (r == 0)
 			learn(item, pooled_image(pooled));
 		item->age = pooled_age(pooled);

@@ -5,6 +5,7 @@
  * wants attributes gets them while the image is still open.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,10 +56,51 @@ void listing_read_end(struct listing_reader *reader)
 		close(reader->directory.fd);
 }
 
+/* ---- positions ---- */
+
+/*
+ * A position is the number of a name, and in its lower bits that of a snapshot, from 1, whose view
+ * follows that of its image.
+ */
+#define SNAPSHOT_BITS 11
+#define LAST_SNAPSHOT ((1u << SNAPSHOT_BITS) - 1)
+
+_Static_assert(SNAPSHOTS_MAX < 1 << SNAPSHOT_BITS, "each snapshot has a position");
+
+static uint64_t index_at(const struct listing_reader *reader)
+{
+	return reader->position >> SNAPSHOT_BITS;
+}
+
+static size_t snapshot_at(const struct listing_reader *reader)
+{
+	return reader->position & LAST_SNAPSHOT;
+}
+
+static const struct shown *shown_at(const struct listing_reader *reader)
+{
+	const struct folder *folder = reader->listing->folder;
+
+	return &folder->shown[index_at(reader) - folder->directory_count];
+}
+
+/* The snapshot at the position, or the image itself; NULL: there is none. Takes a reference. */
+static struct item *item_at(const struct listing_reader *reader)
+{
+	const struct shown *shown = shown_at(reader);
+	size_t snapshot = snapshot_at(reader);
+
+	if (snapshot == 0)
+		return item_ref(shown->item);
+	return shown->view == SHOWN_DIRECTORY ? NULL : item_snapshot(shown->item, snapshot - 1);
+}
+
+/* ---- entries ---- */
+
 static int read_directory(struct listing_reader *reader, struct listing_entry *entry)
 {
 	const struct folder *folder = reader->listing->folder;
-	const char *name = folder->directories[reader->position];
+	const char *name = folder->directories[index_at(reader)];
 	autofree char *path = path_join(folder->path, name);
 
 	if (!path)
@@ -135,7 +177,7 @@ static int read_view(
 	struct facts facts;
 	int r;
 
-	if (!item_is_known(s->item))
+	if (!item_is_known(s->item) && snapshot_at(reader) == 0)
 		meet_newcomers(reader, s);
 	r = item_now(reader, s->item, &facts);
 	if (r == -ENOMEM)
@@ -153,42 +195,85 @@ static int read_view(
 	return item_has_view(c, s->item, s->view, &facts);
 }
 
+static int read_snapshot(
+	struct listing_reader *reader, struct item *snapshot, struct listing_entry *entry)
+{
+	const struct catalog_parts *c = reader->listing->parts;
+	const struct folder *folder = reader->listing->folder;
+	struct shown shown = *shown_at(reader);
+	autofree char *name = NULL;
+	int r = snapshots_name(c, folder, &shown, snapshot, &name);
+
+	if (r < 0)
+		return r == -ENOMEM ? r : 0;
+	snprintf(reader->name, sizeof(reader->name), "%s", name);
+	shown.name = reader->name;
+	shown.item = snapshot;
+	return read_view(reader, &shown, entry);
+}
+
+static int read_shown(struct listing_reader *reader, struct listing_entry *entry)
+{
+	struct item *item = item_at(reader);
+	int r;
+
+	if (!item) {
+		reader->position |= LAST_SNAPSHOT;
+		return 0;
+	}
+	if (snapshot_at(reader) == 0)
+		r = read_view(reader, shown_at(reader), entry);
+	else
+		r = read_snapshot(reader, item, entry);
+	item_unref(item);
+	return r;
+}
+
 int listing_read_next(struct listing_reader *reader, struct listing_entry *entry)
 {
 	const struct folder *folder = reader->listing->folder;
+	int r = 0;
 
-	if (reader->position < folder->directory_count)
-		return read_directory(reader, entry);
-	for (; reader->position - folder->directory_count < folder->shown_count;
-		reader->position++) {
-		int r = read_view(
-			reader, &folder->shown[reader->position - folder->directory_count], entry);
-
+	for (; r == 0; reader->position++) {
+		if (index_at(reader) >= folder->directory_count + folder->shown_count)
+			return 0;
+		if (index_at(reader) >= folder->directory_count)
+			r = read_shown(reader, entry);
+		else if (snapshot_at(reader) == 0)
+			r = read_directory(reader, entry);
+		else
+			reader->position |= LAST_SNAPSHOT;
 		if (r != 0)
 			return r;
 	}
-	return 0;
+	return r;
 }
 
 int listing_read_attributes(struct listing_reader *reader, struct stat *st)
 {
 	const struct catalog_parts *c = reader->listing->parts;
 	const struct folder *folder = reader->listing->folder;
-	const struct shown *s;
 	struct view_facts view_facts;
 	struct facts facts;
+	struct item *item;
+	size_t view;
 	int r;
 
-	if (reader->position < folder->directory_count)
+	if (index_at(reader) < folder->directory_count)
 		return entry_enter_directory(
-			c, folder->path, folder->directories[reader->position], st);
-	s = &folder->shown[reader->position - folder->directory_count];
-	if (s->view == SHOWN_DIRECTORY)
-		return entry_enter_item(c, s->item, st);
-	r = item_now(reader, s->item, &facts);
-	if (r == 0)
-		r = item_view_facts(c, s->item, s->view, &facts, &view_facts);
-	if (r < 0)
-		return r;
-	return entry_enter_view(c, s->item, s->view, &facts, &view_facts, st);
+			c, folder->path, folder->directories[index_at(reader)], st);
+	item = item_at(reader);
+	if (!item)
+		return -ENOENT;
+	view = shown_at(reader)->view;
+	r = item_now(reader, item, &facts);
+	if (view == SHOWN_DIRECTORY) {
+		r = entry_enter_item(c, item, st);
+	} else if (r == 0) {
+		r = item_view_facts(c, item, view, &facts, &view_facts);
+		if (r == 0)
+			r = entry_enter_view(c, item, view, &facts, &view_facts, st);
+	}
+	item_unref(item);
+	return r;
 }

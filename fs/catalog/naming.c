@@ -81,7 +81,8 @@ int naming_view_name(const char *file, bool whole, const struct choice *choice, 
 	int r;
 
 	/* The suffix of its own format is not doubled. */
-	if (whole && choice->base == BASE_ANY && name_has_suffix(file, choice->suffix)) {
+	if (whole && choice->base == BASE_ANY && !strstr(file, SNAPSHOT_MARK) &&
+		name_has_suffix(file, choice->suffix)) {
 		*name = strdup(file);
 		return *name ? 0 : -ENOMEM;
 	}

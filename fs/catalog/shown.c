@@ -10,13 +10,13 @@
 #include "imgfs/names.h"
 
 /* Takes over the name. */
-static void add(struct folder *folder, char *name, struct item *item, size_t view)
+static void add(struct folder *folder, char *name, struct item *item, size_t view, bool whole)
 {
 	if (folder_has_directory(folder, name)) {
 		free(name);
 		return;
 	}
-	folder->shown[folder->shown_count++] = (struct shown) { name, item, view };
+	folder->shown[folder->shown_count++] = (struct shown) { name, item, view, whole };
 }
 
 static int add_directory(struct folder *folder, struct item *item, bool whole)
@@ -25,7 +25,7 @@ static int add_directory(struct folder *folder, struct item *item, bool whole)
 	int r = naming_base(item_name(item), whole, &name);
 
 	if (r == 0)
-		add(folder, name, item, SHOWN_DIRECTORY);
+		add(folder, name, item, SHOWN_DIRECTORY, whole);
 	return r;
 }
 
@@ -40,7 +40,7 @@ static int add_views(struct folder *folder, struct item *item, bool whole)
 			continue;
 		r = naming_view_name(item_name(item), whole, choice, &name);
 		if (r == 0)
-			add(folder, name, item, i);
+			add(folder, name, item, i, whole);
 		else if (r != -ENAMETOOLONG)
 			return r;
 	}

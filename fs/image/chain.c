@@ -56,7 +56,8 @@ static int open_reference(
 
 	if (r < 0)
 		return r;
-	r = reference_resolve(ds, image->path, layer->file->path, name, length, &path, why);
+	r = reference_resolve(
+		ds, image->layers[0].file->path, layer->file->path, name, length, &path, why);
 	if (r < 0)
 		return r;
 	r = datastore_open_file(ds, path, file, why);
@@ -209,8 +210,11 @@ static int open_parent(struct layer *child, struct why *why)
 int chain_open(
 	struct image *image, struct file *file, const struct image_format *format, struct why *why)
 {
+	const char *snapshot = strstr(image->path, SNAPSHOT_MARK);
 	int r = open_layer(image, file, format, why);
 
+	if (r == 0 && snapshot)
+		r = snapshot_use(&image->layers[0], snapshot + strlen(SNAPSHOT_MARK), why);
 	while (r == 0 && image->layers[image->layer_count - 1].parent_name)
 		r = open_parent(&image->layers[image->layer_count - 1], why);
 	return r;

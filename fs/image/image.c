@@ -8,6 +8,8 @@
 
 #include "image_private.h"
 #include "imgfs/cache.h"
+#include "imgfs/cleanup.h"
+#include "imgfs/names.h"
 #include "imgfs/wire.h"
 
 static void image_destroy(struct image *image)
@@ -46,12 +48,15 @@ int image_open(const struct image_context *context, const char *path, struct ima
 {
 	const struct image_format *format;
 	struct image *opened = image_new(context, path);
+	autofree char *file_path = path_of_file(path);
 	struct file *file;
 	int r;
 
-	if (!opened)
+	if (!opened || !file_path) {
+		image_unref(opened);
 		return why_set(why, -ENOMEM, "out of memory");
-	r = datastore_open_file(context->datastore, path, &file, why);
+	}
+	r = datastore_open_file(context->datastore, file_path, &file, why);
 	if (r < 0) {
 		image_unref(opened);
 		return r;

@@ -72,6 +72,9 @@ void chain_close(struct image *image);
  */
 int find_parent(const struct layer *layer, struct file **file, struct why *why);
 
+/* Layer 0 becomes what it was at the snapshot of that name. -ENOENT: there is none. */
+int snapshot_use(struct layer *layer, const char *name, struct why *why);
+
 /*
  * Reads the packed bytes of an extent, at most what the file has of them; *packed is the caller's
  * to free. 0, -ENOMEM, -ESTALE, or what reading says.

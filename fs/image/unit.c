@@ -13,8 +13,7 @@
 int unit_read(const struct extent *extent, uint8_t **packed, size_t *length)
 {
 	/* packed_length is rounded up to sectors and may pass the end of the file. */
-	uint64_t available =
-		min_u64(extent->packed_length, extent->file->size - extent->offset);
+	uint64_t available = min_u64(extent->packed_length, extent->file->size - extent->offset);
 	int r;
 
 	*packed = malloc(available);

@@ -71,7 +71,7 @@ int catalog_list(struct catalog *catalog, uint64_t directory, struct listing **l
 void listing_free(struct catalog *catalog, struct listing *listing);
 
 struct listing_entry {
-	const char *name; /* the listing's */
+	const char *name; /* the listing's, or the reader's until its next entry */
 	bool directory;
 	uint64_t id;
 };
@@ -83,6 +83,7 @@ struct listing_reader {
 	bool attributes;   /* will be asked for of all entries */
 	struct open_directory directory;
 	int64_t since;
+	char name[256]; /* of the entry that was read last, where the listing does not have it */
 };
 
 void listing_read_begin(struct listing_reader *reader, const struct listing *listing,

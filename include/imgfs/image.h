@@ -84,6 +84,20 @@ enum parent_match {
 	PARENT_YES,
 };
 
+/* An internal snapshot as the image has it; both texts without a 0 at their end. */
+#define SNAPSHOT_NAME_MAX 200  /* bytes; longer ones cannot be told */
+#define SNAPSHOTS_MAX     1024 /* of one image; those after them cannot be told */
+
+struct snapshot_seen {
+	uint32_t number;               /* in the image's order, from 0 */
+	uint64_t size;                 /* virtual size, bytes */
+	size_t name_length, id_length; /* 0: none, or too long */
+	char name[SNAPSHOT_NAME_MAX], id[SNAPSHOT_NAME_MAX];
+};
+
+/* 0, or -errno, which ends it. */
+typedef int snapshot_found(const struct snapshot_seen *seen, void *argument);
+
 struct image_format {
 	const char *name;  /* "qcow2": what a backing format field says, and -o format= */
 	const char *alias; /* QEMU's name, where that is another one ("vpc"); else NULL */
@@ -126,6 +140,15 @@ struct image_format {
 	 * name (layer_find_parent())? NULL where parents have names.
 	 */
 	enum parent_match (*is_parent)(const struct layer *layer, const struct probe *probe);
+
+	/*
+	 * Internal snapshots, of an open layer: calls found for each. -EINVAL where the table of
+	 * them is damaged, after those before the damage. NULL: the format has none.
+	 */
+	int (*snapshots)(const struct layer *layer, snapshot_found *found, void *argument);
+
+	/* The layer is from now on as it was at that snapshot, its size too. */
+	int (*use_snapshot)(struct layer *layer, uint32_t number, struct why *why);
 
 	/*
 	 * Once the parent is open: may this layer stand on it (VMDK's CID rule)? NULL: on any.
@@ -237,7 +260,8 @@ struct format_rule {
 };
 
 /*
- * Opens the image at path, with its chain. *image has one reference.
+ * Opens the image at path, with its chain. *image has one reference. A path may denote an internal
+ * snapshot (names.h): -ENOENT where there is none of that name.
  *
  * The format: a rule of the context, else the suffix where it declares one (and then the magic
  * must agree, except for raw, whose bytes are never looked at), else the magic. An image that
@@ -248,6 +272,24 @@ int image_open(const struct image_context *context, const char *path, struct ima
 	struct why *why);
 struct image *image_ref(struct image *image);
 void image_unref(struct image *image);
+
+/*
+ * The internal snapshots of an image, by the names that they have in paths: their own, or their id
+ * where that cannot be (empty, not unique, with a slash or control bytes, too long). Those without
+ * either are left out, with a line in the log. The caller frees.
+ */
+struct snapshots {
+	struct {
+		char *name;
+		uint32_t number;
+		uint64_t size; /* virtual size, bytes */
+	} * list;
+	size_t count;
+};
+
+/* 0 or -ENOMEM. Of a damaged table those that there are before the damage. */
+int image_snapshots(const struct image *image, struct snapshots *snapshots);
+void snapshots_free(struct snapshots *snapshots);
 
 uint64_t image_size(const struct image *image); /* virtual size, bytes */
 const struct image_format *image_format_of(const struct image *image);
