@@ -116,7 +116,7 @@ static int try_candidate(const struct layer *layer, const char *path, struct fil
 	/* One that cannot be opened is not it, unless nothing can be. */
 	if (r < 0)
 		return r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : 0;
-	probe.size = opened->state.size;
+	probe.size = opened->size;
 	probe.head_length = min_u64(PROBE_BYTES, probe.size);
 	if (file_read(opened, head, probe.head_length, 0) == 0)
 		*match = layer->format->is_parent(layer, &probe);

@@ -142,7 +142,7 @@ static int check_geometry(
 	if (v->blocks > blocks)
 		return why_set(why, -EINVAL, "its block map is too short for its size");
 	map_end = v->map + blocks * 4;
-	if (v->map % 4 != 0 || v->map < VDI_HEADER || map_end > layer->file->state.size)
+	if (v->map % 4 != 0 || v->map < VDI_HEADER || map_end > layer->file->size)
 		return why_set(why, -EINVAL, "its block map is not inside the file");
 	if (v->data < map_end)
 		return why_set(why, -EINVAL, "its blocks begin inside the block map");
@@ -301,7 +301,7 @@ static int vdi_map(const struct layer *layer, uint64_t offset, uint64_t length,
 	e->file = layer->file;
 	e->offset = v->data + entry * (v->block + v->extra) + v->extra;
 	if (detail == MAP_PLACE)
-		extent_cut(e, offset, layer->file->state.size);
+		extent_cut(e, offset, layer->file->size);
 	return 0;
 }
 

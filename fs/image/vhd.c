@@ -129,7 +129,7 @@ static int use_copy(const struct layer *layer, struct footers *f, int r, struct 
 
 static int read_footers(const struct layer *layer, struct footers *f, struct why *why)
 {
-	uint64_t size = layer->file->state.size;
+	uint64_t size = layer->file->size;
 	int r;
 
 	if (size < VHD_FOOTER)
@@ -362,7 +362,7 @@ static int vhd_open(struct layer *layer, struct why *why)
 	layer->size = get_be64(f.last + VHD_FOOTER_SIZE);
 	memcpy(v->id, f.last + VHD_FOOTER_ID, UUID_BYTES);
 	v->differencing = type == VHD_TYPE_DIFFERENCING;
-	v->data_end = layer->file->state.size - (f.at_end ? VHD_FOOTER : 0);
+	v->data_end = layer->file->size - (f.at_end ? VHD_FOOTER : 0);
 	if (type == VHD_TYPE_FIXED)
 		r = open_fixed(layer, v, &f, why);
 	else

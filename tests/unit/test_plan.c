@@ -347,8 +347,8 @@ static void check_source(const char *name)
 		image = open_image(name);
 		assert_int_equal(image_size(image), disks[i].size);
 		for (const struct view_format *const *f = view_formats; *f; f++) {
-			/* There are no empty VMDKs: test_vmdk_view.c. */
-			if (disks[i].size > 0 || strcmp((*f)->name, "vmdk") != 0)
+			/* Some formats have no empty disks: test_vmdk_view.c. */
+			if (disks[i].size > 0 || (*f)->surely_fits(0))
 				check_view(&disks[i], image, (*f)->name);
 		}
 		image_unref(image);
