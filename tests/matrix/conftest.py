@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 import sources
-from tools import Viewcat
+from tools import Viewcat, suffix
 
-VIEWS = ("qcow2", "raw", "vmdk")
+# Every source is shown in the main views, and one shape of every variant in the others.
+MAIN_VIEWS = ("qcow2", "raw", "vmdk")
+VIEWS = (*MAIN_VIEWS, "vhd", "vhd-fixed", "vdi")
 
 
 def pytest_configure(config):
@@ -37,6 +39,10 @@ def pytest_collection_modifyitems(config, items):
         marker = item.get_closest_marker("views")
         if marker and params["view"] not in marker.args:
             continue
+        if params.get("view", "raw") not in MAIN_VIEWS and "source" in params:
+            case, shape = params["source"]
+            if shape != case.shapes[0]:
+                continue
         # what shares a source stays together
         group = _case_id(params["source"]) if "source" in params else item.nodeid
         number = numbers.setdefault(group, len(numbers))
@@ -83,8 +89,8 @@ class CopiedView:
     def __init__(self, viewcat, source, info, name):
         self.source, self.info, self.name = source, info, name
         self.present = name in info.views
-        self.identity = info.standalone == 1 and info.format == name
-        self.path = source.root.parent / f"copy.{name}"
+        self.identity = name in info.as_is
+        self.path = source.root.parent / f"copy.{suffix(name)}"
         if self.present:
             viewcat.of(source, "copy", name, self.path)
             self.size = info.views[name]

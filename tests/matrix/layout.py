@@ -4,6 +4,9 @@
 from shapes import SECTOR, UNIT
 
 
+VHD_BLOCK, VDI_BLOCK = 2 << 20, 1 << 20
+
+
 def div_ceil(a, b):
     return -(-a // b)
 
@@ -45,3 +48,49 @@ def vmdk_size(size, units):
     first = 21 + 2 * (directory + 4 * tables)
     overhead = div_ceil(first, 128) * 128
     return SECTOR * (overhead + 128 * len(units))
+
+
+def blocks_of(units, block):
+    """The blocks of several units that hold any of these."""
+    return {unit * UNIT // block for unit in units}
+
+
+def widened(size, units, block):
+    """All units of these blocks: what a view that keeps blocks knows of them."""
+    return {
+        unit
+        for number in blocks_of(units, block)
+        for unit in range(number * block // UNIT, min((number + 1) * block, disk_size(size) + UNIT - 1) // UNIT)
+    }
+
+
+def vhd_size(size, units):
+    """Dynamic: footer, header, table, blocks of 2 MiB with a sector of bits before each, footer."""
+    table = div_ceil(4 * div_ceil(disk_size(size), VHD_BLOCK), SECTOR) * SECTOR
+    return 1536 + table + len(blocks_of(units, VHD_BLOCK)) * (SECTOR + VHD_BLOCK) + SECTOR
+
+
+def vdi_size(size, units):
+    """Dynamic: header and map, both filled up to 1 MiB, and blocks of that."""
+    table = div_ceil(4 * div_ceil(disk_size(size), VDI_BLOCK), VDI_BLOCK) * VDI_BLOCK
+    return VDI_BLOCK + table + len(blocks_of(units, VDI_BLOCK)) * VDI_BLOCK
+
+
+# The size of every view, of a disk of so many bytes with these units.
+SIZES = {
+    "raw": lambda size, units: size,
+    "qcow2": qcow2_size,
+    "vmdk": vmdk_size,
+    "vhd": vhd_size,
+    "vhd-fixed": lambda size, units: disk_size(size) + SECTOR,
+    "vdi": vdi_size,
+}
+
+# Those that keep blocks of many units.
+BLOCKS = {"vhd": VHD_BLOCK, "vdi": VDI_BLOCK}
+
+# Those that have no empty disks.
+NEVER_EMPTY = ("vmdk", "vhd", "vhd-fixed", "vdi")
+
+# Those that hold so many bytes at most.
+LIMITS = {"vhd": 2040 << 30, "vhd-fixed": 2040 << 30}

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import shapes
-from tools import QemuIo, qemu_img
+from tools import QemuIo, driver, qemu_img
 
 TOP, BELOW = 1, 2  # seeds of content
-DRIVERS = {"vhd": "vpc"}
 
 
 @dataclass
@@ -42,7 +41,7 @@ class Source:
     @property
     def driver(self):
         """What QEMU calls the format."""
-        return DRIVERS.get(self.format, self.format)
+        return driver(self.format)
 
 
 class Build:

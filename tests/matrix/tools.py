@@ -10,6 +10,11 @@ from pathlib import Path
 STEP = 1 << 20
 TIMEOUT = 120
 
+# What QEMU calls the formats and views that it has another name for.
+DRIVERS = {"vhd": "vpc", "vhd-fixed": "vpc"}
+# Suffixes of views that are not called like them.
+SUFFIXES = {"vhd-fixed": "fixed.vhd"}
+
 OK, DIFFERENT, REFUSED, NO_IMAGE, READ_ERROR = range(5)
 
 
@@ -106,9 +111,18 @@ class Viewcat:
         return ranges
 
 
+def driver(name):
+    return DRIVERS.get(name, name)
+
+
+def suffix(view):
+    return SUFFIXES.get(view, view)
+
+
 class Info:
     def __init__(self):
         self.format = self.size = self.standalone = self.files = None
+        self.as_is = set()
         self.views, self.blocks, self.absent = {}, {}, {}
 
 
@@ -117,8 +131,10 @@ def parse_info(text):
     for line in text.splitlines():
         key, _, value = line.partition(" ")
         if key == "view":
-            name, size, word, blocks = value.split()
-            assert word == "blocks"
+            name, size, word, blocks, *as_is = value.split()
+            assert word == "blocks" and as_is in ([], ["as-is"])
+            if as_is:
+                info.as_is.add(name)
             info.views[name], info.blocks[name] = int(size), int(blocks)
         elif key == "absent":
             name, _, reason = value.partition(" ")

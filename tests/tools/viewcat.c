@@ -6,7 +6,8 @@
  *
  *     -z                    detect_zeroes
  *
- *     info                  format, size, files, and each view's size and blocks
+ *     info                  format, size, files, and each view's size and blocks, and whether it
+ *                           is the source as it is
  *     survey DIRECTORY      the same, and what of each view cannot be read (survey.h)
  *     cat VIEW              the whole view
  *     copy VIEW OUT         the same into a file, holes left out as `cp --sparse` does
@@ -409,8 +410,8 @@ static int print_view(struct image *image, const struct view_format *format)
 	}
 	err = view_blocks(view, &blocks);
 	if (!err)
-		printf("view %s %" PRIu64 " blocks %" PRIu64 "\n", format->name, view->size,
-			blocks);
+		printf("view %s %" PRIu64 " blocks %" PRIu64 "%s\n", format->name, view->size,
+			blocks, view->identity ? " as-is" : "");
 	else
 		fprintf(stderr, "view %s blocks: %s\n", format->name, errno_name(err));
 	view_close(view);
