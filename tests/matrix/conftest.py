@@ -23,7 +23,7 @@ VIEWS = (*MAIN_VIEWS, "vhd", "vhd-fixed", "vdi")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "views(name, ...): the views that a test is about, else all")
-    missing = [t for t in ("qemu-img", "qemu-io", "7z", "vmdkinfo") if not shutil.which(t)]
+    missing = [t for t in ("qemu-img", "qemu-io", "7z", "vmdkinfo", "vhdiinfo") if not shutil.which(t)]
     if missing:
         raise pytest.UsageError(f"the matrix needs {', '.join(missing)}")
     if not os.access(os.environ.get("IMGFS_VIEWCAT", ""), os.X_OK):
