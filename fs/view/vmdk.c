@@ -18,25 +18,22 @@
  * whole disk, and one follows the other, so entry e of them all is unit e of the guest.
  */
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "descriptor.h"
 #include "entries.h"
 #include "imgfs/checked.h"
-#include "imgfs/names.h"
 #include "imgfs/view.h"
 
-#define SECTOR             512u
-#define GRAIN_SECTORS      128u
-#define TABLE_ENTRIES      512u
-#define TABLE_SECTORS      4u
-#define DESCRIPTOR_SECTORS 20u
-#define REDUNDANT_GD       (1u + DESCRIPTOR_SECTORS)
+#define SECTOR            512u
+#define GRAIN_SECTORS     128u
+#define TABLE_ENTRIES     512u
+#define TABLE_SECTORS     4u
+#define REDUNDANT_GD      (1u + DESCRIPTOR_SECTORS)
 
-#define FLAG_NEWLINE_TEST  1u
-#define FLAG_REDUNDANT     2u
+#define FLAG_NEWLINE_TEST 1u
+#define FLAG_REDUNDANT    2u
 
 _Static_assert(GRAIN_SECTORS *SECTOR == OCCUPANCY_UNIT, "a grain is a unit of the occupancy");
 
@@ -84,71 +81,12 @@ static void fill_header(const struct vmdk_layout *p, uint8_t *h)
 	memcpy(h + 73, "\n \r\n", 4);
 }
 
-/* ---- descriptor ---- */
-
-/* Cylinders of a SCSI disk of 255 heads and 63 sectors per track. */
-static uint64_t cylinders(uint64_t sectors)
+static void fill_descriptor(const struct view *view, char *out)
 {
-	uint64_t n = sectors / (255 * 63);
+	struct descriptor_extent extent = { .type = "SPARSE", .tail = "" };
 
-	return n < 1 ? 1 : min_u64(n, 65535);
-}
-
-/*
- * The name that the extent line gives to the file itself. Nobody opens it, but readers parse it:
- * quotes, slashes and whatever is not ASCII would break some of them.
- */
-static void extent_name(const struct view *view, char *name, size_t room)
-{
-	const char *path = image_path(view->image);
-	const char *slash = strrchr(path, '/');
-	const char *file = slash ? slash + 1 : path;
-	int length = (int)name_stem_length(file);
-
-	for (int i = 0; i < length; i++) {
-		if (file[i] < 0x20 || file[i] > 0x7e || file[i] == '"') {
-			file = "disk";
-			length = 4;
-		}
-	}
-	snprintf(name, room, "%.*s.vmdk", length, file);
-}
-
-static void fill_descriptor(const struct view *view, const struct vmdk_layout *p, char *out)
-{
-	uint64_t content = occupancy_hash(view->occupancy);
-	uint32_t cid = (uint32_t)content;
-	char name[256];
-
-	/* 0 and these two mean "none" or "see the long one" to some readers. */
-	if (cid == 0 || cid >= 0xfffffffe)
-		cid = 1;
-	extent_name(view, name, sizeof(name));
-	snprintf(out, DESCRIPTOR_SECTORS * SECTOR,
-		"# Disk DescriptorFile\n"
-		"version=1\n"
-		"encoding=\"UTF-8\"\n"
-		"CID=%08" PRIx32 "\n"
-		"parentCID=ffffffff\n"
-		"isNativeSnapshot=\"no\"\n"
-		"createType=\"monolithicSparse\"\n"
-		"\n"
-		"# Extent description\n"
-		"RW %" PRIu64 " SPARSE \"%s\"\n"
-		"\n"
-		"# The Disk Data Base\n"
-		"#DDB\n"
-		"\n"
-		"ddb.adapterType = \"lsilogic\"\n"
-		"ddb.geometry.cylinders = \"%" PRIu64 "\"\n"
-		"ddb.geometry.heads = \"255\"\n"
-		"ddb.geometry.sectors = \"63\"\n"
-		"ddb.longContentID = \"%016" PRIx64 "%08" PRIx32 "%08" PRIx32 "\"\n"
-		"ddb.toolsInstallType = \"4\"\n"
-		"ddb.toolsVersion = \"2147483647\"\n"
-		"ddb.virtualHWVersion = \"4\"\n",
-		cid, p->capacity, name, cylinders(p->capacity), content, (uint32_t)(content >> 32),
-		cid);
+	descriptor_own_name(view, &extent);
+	descriptor_write(view, "monolithicSparse", &extent, occupancy_hash(view->occupancy), out);
 }
 
 /* ---- tables ---- */
@@ -214,7 +152,7 @@ static int vmdk_layout(struct view *view, struct why *why)
 	if (!header)
 		return why_set(why, -ENOMEM, "out of memory");
 	fill_header(p, header);
-	fill_descriptor(view, p, (char *)header + SECTOR);
+	fill_descriptor(view, (char *)header + SECTOR);
 	view_add_table(view, "redundant grain directory", p->directory * SECTOR, &redundant_gd);
 	view_add_table(view, "redundant grain tables", p->tables * TABLE_SECTORS * SECTOR, &tables);
 	view_add_table(view, "grain directory", p->directory * SECTOR, &gd);
