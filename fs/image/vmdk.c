@@ -285,6 +285,7 @@ static int open_described(struct layer *layer, const struct vmdk_descriptor *d, 
 		if (r < 0)
 			return r;
 	}
+	layer->variant = d->variant;
 	return finish(layer, &v, d, end, why);
 }
 
@@ -307,6 +308,14 @@ static int is_standalone(const struct file *file, const struct vmdk_hosted_heade
 		      !vmdk_descriptor_mentions_files(description->text, description->length) &&
 		      !vmdk_descriptor_mentions_files(start, length);
 	return r;
+}
+
+/* What the file is; nothing certain where its header and its descriptor contradict each other. */
+static const char *single_variant(const struct vmdk_extent *x, const struct vmdk_descriptor *d)
+{
+	const char *variant = x->tables.packed ? "streamOptimized" : "monolithicSparse";
+
+	return d->variant && strcmp(d->variant, variant) == 0 ? d->variant : NULL;
 }
 
 /* The file is the one extent. What it holds counts, not the name in its own extent line. */
@@ -336,6 +345,7 @@ static int open_single(struct layer *layer, const struct vmdk_hosted_header *h,
 	r = is_standalone(layer->file, h, description, x->size, &layer->standalone);
 	if (r < 0)
 		return why_set(why, r, "its beginning cannot be read");
+	layer->variant = single_variant(x, d);
 	return finish(layer, &v, d, x->size, why);
 }
 

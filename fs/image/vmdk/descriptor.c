@@ -193,13 +193,15 @@ static const struct {
 	{ "vmfsPassthroughRawDeviceMap", VMDK_CREATE_DEVICE },
 };
 
-static enum vmdk_create_type find_create_type(struct vmdk_slice name)
+static void find_create_type(struct vmdk_slice name, struct vmdk_descriptor *d)
 {
+	d->create_type = VMDK_CREATE_UNKNOWN;
 	for (size_t i = 0; i < sizeof(create_types) / sizeof(create_types[0]); i++) {
-		if (same_word(name, create_types[i].name))
-			return create_types[i].type;
+		if (!same_word(name, create_types[i].name))
+			continue;
+		d->create_type = create_types[i].type;
+		d->variant = create_types[i].name;
 	}
-	return VMDK_CREATE_UNKNOWN;
 }
 
 static int twice(const char *key, unsigned line, struct why *why)
@@ -296,7 +298,7 @@ static int parse_key(
 	if (same_word(key, "parentCID"))
 		return set_cid("parentCID", value, line, &d->has_parent_cid, &d->parent_cid, why);
 	if (same_word(key, "createType")) {
-		d->create_type = find_create_type(value);
+		find_create_type(value, d);
 		return set_text("createType", value, line, &d->create_name, why);
 	}
 	if (same_word(key, "parentFileNameHint"))

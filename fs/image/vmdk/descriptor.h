@@ -70,6 +70,7 @@ struct vmdk_descriptor {
 	bool has_parent_cid;
 	uint32_t parent_cid; /* VMDK_NO_PARENT where the text does not say */
 	enum vmdk_create_type create_type;
+	const char *variant; /* static: createType as it is usually spelt; NULL: not known */
 	struct vmdk_slice create_name, parent_hint;
 	bool encrypted;
 
