@@ -20,6 +20,7 @@
 #include "imgfs/checked.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/view.h"
+#include "formats.h"
 
 #define STEP   (1u << 20)
 #define SHORT  65536u
@@ -251,8 +252,8 @@ int survey(struct image *image, const char *directory)
 	struct view *view;
 	int r = 0;
 
-	for (const struct view_format *const *f = view_formats; *f && r == 0; f++) {
-		r = view_open(image, *f, &view, &why);
+	for (size_t i = 0; every_format(i) && r == 0; i++) {
+		r = view_open(image, every_format(i), &view, &why);
 		if (r == -EFBIG) {
 			r = 0;
 			continue;

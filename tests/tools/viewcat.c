@@ -2,9 +2,13 @@
 /*
  * viewcat: everything that a mount shows of one image, without a mount.
  *
- *     viewcat [-z] [-r none|family|datastore] [-F GLOB:FORMAT]... ROOT PATH COMMAND [ARGS]
+ *     viewcat [-z] [-r none|family|datastore] [-F GLOB:FORMAT]... [-n NAME] [-V OPTION=WORD]...
+ *             ROOT PATH COMMAND [ARGS]
  *
  *     -z                    detect_zeroes
+ *     -n NAME               by which the view is shown
+ *     -V OPTION=WORD        adapter, hw_version, tools_version, sector_size, flat_type as a mount
+ *                           has them
  *
  *     info                  format, size, files, and each view's size and blocks, and whether it
  *                           is the source as it is
@@ -38,7 +42,9 @@
 #include "imgfs/crew.h"
 #include "imgfs/image.h"
 #include "imgfs/view.h"
+#include "formats.h"
 #include "survey.h"
+#include "viewoption.h"
 
 #define STATUS_DIFFERENT 1
 #define STATUS_REFUSED   2
@@ -56,6 +62,10 @@
 /* and beyond this the holes are believed instead of read from end to end. */
 #define CHECK_BELIEVE_HOLES (1ull << 30)
 #define CHECK_LONGEST       (200u << 10)
+
+/* How a mount would show the views; set by the command line. */
+static struct view_options view_options;
+static const char *view_name;
 
 static const char *errno_name(int err)
 {
@@ -398,7 +408,7 @@ static int print_view(struct image *image, const struct view_format *format)
 	struct why why = { "" };
 	struct view *view;
 	uint64_t blocks;
-	int err = view_open(image, format, &view, &why);
+	int err = view_open_as(image, format, view_name, &view_options, &view, &why);
 
 	if (err == -EFBIG) {
 		printf("absent %s %s\n", format->name, why.text);
@@ -424,8 +434,8 @@ static int info(struct image *image)
 	printf("size %" PRIu64 "\n", image_size(image));
 	printf("standalone %d\n", image_is_standalone(image));
 	printf("files %zu\n", image_file_count(image));
-	for (const struct view_format *const *format = view_formats; *format; format++) {
-		int status = print_view(image, *format);
+	for (size_t i = 0; every_format(i); i++) {
+		int status = print_view(image, every_format(i));
 
 		if (status)
 			return status;
@@ -493,22 +503,21 @@ static int run_command(const struct view *view, const char *name, char **args)
 
 static int on_view(struct image *image, const char *name, char **args)
 {
+	const struct view_format *format = format_called(args[0]);
 	struct why why = { "" };
 	struct view *view;
 	int status, err;
 
-	for (const struct view_format *const *format = view_formats; *format; format++) {
-		if (strcmp((*format)->name, args[0]))
-			continue;
-		err = view_open(image, *format, &view, &why);
-		if (err)
-			return refused(err, &why);
-		status = run_command(view, name, args + 1);
-		view_close(view);
-		return status;
+	if (!format) {
+		fprintf(stderr, "viewcat: no view format %s\n", args[0]);
+		return STATUS_USAGE;
 	}
-	fprintf(stderr, "viewcat: no view format %s\n", args[0]);
-	return STATUS_USAGE;
+	err = view_open_as(image, format, view_name, &view_options, &view, &why);
+	if (err)
+		return refused(err, &why);
+	status = run_command(view, name, args + 1);
+	view_close(view);
+	return status;
 }
 
 static int survey_all(struct image *image, const char *directory)
@@ -596,7 +605,8 @@ static bool parse_rule(char *text, struct format_rule *rule)
 static int usage(void)
 {
 	fprintf(stderr,
-		"usage: viewcat [-z] [-r none|family|datastore] [-F GLOB:FORMAT]... ROOT PATH"
+		"usage: viewcat [-z] [-r none|family|datastore] [-F GLOB:FORMAT]... [-n NAME]"
+		" [-V OPTION=WORD]... ROOT PATH"
 		" info|survey|cat|copy|map|dump|read|check [ARGS]\n");
 	return STATUS_USAGE;
 }
@@ -610,7 +620,14 @@ int main(int argc, char **argv)
 	struct datastore ds;
 	int option, status, err;
 
-	while ((option = getopt(argc, argv, "+zr:F:")) >= 0) {
+	view_options = view_options_default;
+	while ((option = getopt(argc, argv, "+zr:F:n:V:")) >= 0) {
+		if (option == 'n') {
+			view_name = optarg;
+			continue;
+		}
+		if (option == 'V' && view_option_read(&view_options, optarg))
+			continue;
 		if (option == 'r' && parse_policy(optarg, &policy))
 			continue;
 		if (option == 'z') {
