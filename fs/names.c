@@ -105,11 +105,6 @@ bool name_is_family(const char *top, const char *name)
 	return name[stem] != '\0' && strchr("-._@", name[stem]) != NULL;
 }
 
-bool name_is_archive(const char *name)
-{
-	return name_has_suffix(name, "ova");
-}
-
 /* The part of path before the snapshot's name, a length. */
 static size_t file_length(const char *path)
 {

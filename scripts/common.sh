@@ -6,8 +6,8 @@ tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # shellcheck disable=SC2034 # for who sources this
 build_packages=(gcc libc6-dev meson ninja-build pkg-config fuse3 libfuse3-dev zlib1g-dev
-	libdeflate-dev libzstd-dev libxxhash-dev uthash-dev libseccomp-dev
-	libcap-ng-dev)
+	libdeflate-dev libzstd-dev liblzma-dev libxxhash-dev uthash-dev libarchive-dev
+	libexpat1-dev libseccomp-dev libcap-ng-dev)
 
 say() {
 	if [ -t 1 ]; then

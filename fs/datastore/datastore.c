@@ -19,8 +19,10 @@
 #include <unistd.h>
 
 #include "content.h"
+#include "gate.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/log.h"
+#include "keeper.h"
 
 static atomic_uint open_files;
 static atomic_ullong next_serial = 1;
@@ -33,9 +35,16 @@ int datastore_open(
 	if (!canonical)
 		return why_set(why, -errno, "%s: %s", quote(path).text, strerror(errno));
 	memset(ds, 0, sizeof(*ds));
+	ds->keeper = keeper_new(DATASTORE_KEPT);
+	if (!ds->keeper)
+		return why_set(why, -ENOMEM, "out of memory");
 	ds->root = open(canonical, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (ds->root < 0)
-		return why_set(why, -errno, "%s: %s", quote(path).text, strerror(errno));
+	if (ds->root < 0) {
+		int err = -errno;
+
+		keeper_free(ds->keeper);
+		return why_set(why, err, "%s: %s", quote(path).text, strerror(-err));
+	}
 	ds->root_path = steal_ptr(canonical);
 	ds->references = references;
 	return 0;
@@ -45,6 +54,7 @@ void datastore_close(struct datastore *ds)
 {
 	close(ds->root);
 	free(ds->root_path);
+	keeper_free(ds->keeper);
 }
 
 /* A descriptor, or -errno. */
@@ -165,8 +175,18 @@ static void file_destroy(struct file *file)
 	free(file);
 }
 
-int datastore_open_file(
-	const struct datastore *ds, const char *path, struct file **file, struct why *why)
+int file_set_path(struct file *file, const char *path)
+{
+	char *copy = strdup(path);
+
+	if (!copy)
+		return -ENOMEM;
+	free(file->path);
+	file->path = copy;
+	return 0;
+}
+
+int gate_open(const struct datastore *ds, const char *path, struct file **file, struct why *why)
 {
 	struct file *f = calloc(1, sizeof(*f));
 	struct stat st;
@@ -205,18 +225,33 @@ int datastore_open_file(
 	return 0;
 }
 
+int datastore_open_file(
+	const struct datastore *ds, const char *path, struct file **file, struct why *why)
+{
+	int r = gate_open(ds, path, file, why);
+
+	return r == -ENOTDIR ? archive_open_file(ds, path, file, why) : r;
+}
+
 int datastore_open_dir(const struct datastore *ds, const char *path)
 {
 	return open_beneath(ds, path, O_RDONLY | O_DIRECTORY);
 }
 
-int datastore_stat(const struct datastore *ds, const char *path, struct stat *st)
+int gate_stat(const struct datastore *ds, const char *path, struct stat *st)
 {
 	autoclose int fd = open_beneath(ds, path, O_PATH);
 
 	if (fd < 0)
 		return fd;
 	return fstat(fd, st) < 0 ? -errno : 0;
+}
+
+int datastore_stat(const struct datastore *ds, const char *path, struct stat *st)
+{
+	int r = gate_stat(ds, path, st);
+
+	return r == -ENOTDIR ? archive_stat(ds, path, st) : r;
 }
 
 int datastore_open_directory(

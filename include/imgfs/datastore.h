@@ -30,9 +30,14 @@ struct datastore {
 	char *root_path; /* canonical, absolute; only for names, never opened again */
 	enum reference_policy references;
 	bool follow_symlinks;
+	struct keeper *keeper; /* what was found out about files */
 };
 
 struct content;
+struct keeper;
+
+/* Bytes that may be kept of what was found out about files that are not open. */
+#define DATASTORE_KEPT (16u << 20)
 
 /* The state of a file that must not change while a view of it is read. */
 struct file_state {
@@ -67,8 +72,9 @@ void datastore_close(struct datastore *ds);
 /*
  * Opens the regular file at path, relative to the root, beneath the root: no symlinks (with
  * follow_symlinks: none that lead out), no magic links, no other file system, nothing that is
- * not a regular file. *file has one reference. -ENOENT, -EACCES, -ELOOP, -EXDEV, -EINVAL (not a
- * regular file), -EMFILE (this process holds DATASTORE_MAX_FILES already), ….
+ * not a regular file. A path may go on in an archive (archive.h). *file has one reference. -ENOENT,
+ * -EACCES, -ELOOP, -EXDEV, -EINVAL (not a regular file), -EMFILE (this process holds
+ * DATASTORE_MAX_FILES already), ….
  */
 int datastore_open_file(
 	const struct datastore *ds, const char *path, struct file **file, struct why *why);
@@ -78,7 +84,8 @@ int datastore_open_dir(const struct datastore *ds, const char *path);
 
 /*
  * lstat of the file at path by the same rules, following a symlink only where an open would.
- * Opens nothing but an O_PATH descriptor. 0 or -errno.
+ * Opens nothing but an O_PATH descriptor. Of a file in an archive it is the archive's, and to see
+ * whether it is in there the archive is opened where that is not known. 0 or -errno.
  */
 int datastore_stat(const struct datastore *ds, const char *path, struct stat *st);
 

@@ -9,7 +9,7 @@
  */
 #include <time.h>
 
-#include "catalog_private.h"
+#include "imgfs/age.h"
 
 #define MILLISECONDS 1000000ll
 #define SECONDS      (1000 * MILLISECONDS)
