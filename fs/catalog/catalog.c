@@ -182,7 +182,9 @@ static int get_folder(struct catalog *c, const char *path, struct folder **folde
 		return 0;
 	}
 	file_state_from_stat(&state, &st);
-	if (is_file)
+	if (is_file && name_is_archive(path_name(path)))
+		r = folder_of_archive(&c->parts, path, &state, before, folder);
+	else if (is_file)
 		r = read_item_folder(c, path, &state, folder);
 	else
 		r = folder_read(&c->parts, path, before, folder);

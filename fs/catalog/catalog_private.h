@@ -170,6 +170,10 @@ struct folder {
 int folder_read(const struct catalog_parts *c, const char *path, const struct folder *before,
 	struct folder **folder);
 
+/* The directory of the disks of the archive at path, which is in that state. */
+int folder_of_archive(const struct catalog_parts *c, const char *path,
+	const struct file_state *state, const struct folder *before, struct folder **folder);
+
 /* The directory of the views of one image, which is an item of another folder. */
 int folder_of_item(const struct catalog_parts *c, struct item *item, const struct file_state *state,
 	struct folder **folder);

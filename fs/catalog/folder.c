@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "catalog_private.h"
+#include "imgfs/archive.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/log.h"
 #include "imgfs/names.h"
@@ -222,6 +223,39 @@ static int fill_folder(
 	return r;
 }
 
+/* The disks of an archive are its files. */
+static int add_disks(struct names *files, const struct archived *archived)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < archived_count(archived); i++) {
+		const struct archived_file *file = archived_at(archived, i);
+
+		if (file->is_disk)
+			r = names_add(files, file->name);
+	}
+	names_sort(files);
+	return r;
+}
+
+static int fill_from_archive(
+	const struct catalog_parts *c, struct folder *folder, const struct folder *before)
+{
+	struct names files = { 0 };
+	const struct archived *archived;
+	struct why why;
+	int r = datastore_archive(c->images->datastore, folder->path, &archived, &why);
+
+	if (r < 0)
+		return r == -ENOMEM || r == -EMFILE ? r : -ENOENT;
+	r = add_disks(&files, archived);
+	if (r == 0)
+		r = decide_names(c, folder, &files, before);
+	names_free(&files);
+	archived_put(archived);
+	return r;
+}
+
 static struct folder *folder_new(const struct catalog_parts *c, const char *path)
 {
 	struct folder *f = calloc(1, sizeof(*f));
@@ -244,6 +278,23 @@ int folder_read(const struct catalog_parts *c, const char *path, const struct fo
 	struct folder *f = folder_new(c, path);
 	int r = f ? fill_folder(c, f, before) : -ENOMEM;
 
+	if (r < 0)
+		folder_unref(f);
+	else
+		*folder = f;
+	return r;
+}
+
+int folder_of_archive(const struct catalog_parts *c, const char *path,
+	const struct file_state *state, const struct folder *before, struct folder **folder)
+{
+	struct folder *f = folder_new(c, path);
+	int r = -ENOMEM;
+
+	if (f) {
+		f->state = *state;
+		r = fill_from_archive(c, f, before);
+	}
 	if (r < 0)
 		folder_unref(f);
 	else

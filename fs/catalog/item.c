@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "catalog_private.h"
+#include "imgfs/archive.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/log.h"
 #include "imgfs/names.h"
@@ -299,6 +300,38 @@ static void refuse(struct item *item, const struct file_state *state, const char
 	item->reason = strdup(reason);
 }
 
+/* What came of a look at it that failed. */
+static int refused(struct item *item, const struct file_state *state, int r, const char *reason)
+{
+	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM) {
+		log_limited("%s cannot be opened now: %s", quote(item->path).text, reason);
+		return r; /* nothing about the image */
+	}
+	refuse(item, state, reason);
+	return -ENOENT;
+}
+
+/* Of an archive nothing else is known than that it can be read. */
+static int examine_archive(
+	const struct catalog_parts *c, struct item *item, const struct file_state *state)
+{
+	struct timespec start = age_clock();
+	const struct archived *archived;
+	struct why why = { "" };
+	int r;
+
+	forget_sources(item);
+	r = datastore_archive(c->images->datastore, item->path, &archived, &why);
+	if (r < 0)
+		return refused(item, state, r, why.text);
+	archived_put(archived);
+	item->facts = (struct facts) { .mtime = state->mtime, .ctime = state->ctime };
+	item->state = *state;
+	item->age = age_at(start, state->ctime);
+	item->status = STATUS_SERVED;
+	return 0;
+}
+
 /* Opens the image to see what it is. */
 static int examine(const struct catalog_parts *c, struct item *item, const struct file_state *state)
 {
@@ -307,6 +340,8 @@ static int examine(const struct catalog_parts *c, struct item *item, const struc
 	struct why why = { "" };
 	int r;
 
+	if (name_is_archive(item->name))
+		return examine_archive(c, item, state);
 	forget_sources(item);
 	r = pool_get(c->pool, item->path, &pooled, &why);
 	if (r == 0) {
@@ -319,16 +354,11 @@ static int examine(const struct catalog_parts *c, struct item *item, const struc
 		pool_put(c->pool, pooled);
 		return r;
 	}
-	if (r == -ENOMEDIUM) {
-		item->status = STATUS_NO_IMAGE;
-		item->state = *state;
-		item->age = age_at(start, state->ctime);
-	} else if (r == -EMFILE || r == -ENFILE || r == -ENOMEM) {
-		log_limited("%s cannot be opened now: %s", quote(item->path).text, why.text);
-		return r; /* nothing about the image */
-	} else {
-		refuse(item, state, why.text);
-	}
+	if (r != -ENOMEDIUM)
+		return refused(item, state, r, why.text);
+	item->status = STATUS_NO_IMAGE;
+	item->state = *state;
+	item->age = age_at(start, state->ctime);
 	return -ENOENT;
 }
 
