@@ -285,6 +285,11 @@ static int read_header(const struct layer *layer, uint64_t offset, uint8_t *p, s
 	return 0;
 }
 
+static bool overlap(uint64_t a, uint64_t a_length, uint64_t b, uint64_t b_length)
+{
+	return a < b + b_length && b < a + a_length;
+}
+
 static int set_blocks(struct layer *layer, struct vhd *v, const uint8_t *header, struct why *why)
 {
 	uint64_t sectors;
@@ -302,6 +307,9 @@ static int set_blocks(struct layer *layer, struct vhd *v, const uint8_t *header,
 			why, -EINVAL, "its block allocation table is too short for its size");
 	if (v->table % 4 != 0 || !range_ok(v->table, v->entries * 4, v->data_end))
 		return why_set(why, -EINVAL, "its block allocation table is not inside the file");
+	if (overlap(v->table, v->entries * 4, 0, VHD_FOOTER) ||
+		overlap(v->table, v->entries * 4, v->header, VHD_HEADER))
+		return why_set(why, -EINVAL, "its block allocation table lies onto its header");
 	/* A bitmap is looked through by the word. */
 	layer->unit = min_u64(v->block, 64 * SECTOR);
 	return 0;
@@ -397,11 +405,6 @@ static int map_fixed(
 		e->kind = EXTENT_ZERO;
 	e->end = min_u64(start > offset ? start : end, layer->size);
 	return 0;
-}
-
-static bool overlap(uint64_t a, uint64_t a_length, uint64_t b, uint64_t b_length)
-{
-	return a < b + b_length && b < a + a_length;
 }
 
 /* Can a block be there? Entries have 32 bits, so the sums are far from an overflow. */

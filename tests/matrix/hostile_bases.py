@@ -2,6 +2,8 @@
 """All images that the tables of hostile cases change: those of the formats, and raw disks."""
 
 import hostile_qcow2
+import hostile_vdi  # noqa: F401
+import hostile_vhd  # noqa: F401
 import hostile_vmdk  # noqa: F401
 from hostile_base import BASES, base, below_file, disk_of, made
 from qcow2_writer import Qcow2Writer

@@ -49,6 +49,11 @@ FIELDS = {
     "descriptor": """first-line version encoding CID parentCID createType parentFileNameHint isNativeSnapshot
         changeTrackPath ddb key comment access sectors type name offset extra extent flat.file newline NUL size
         encrypted""",
+    "vhd": """magic features version headerOffset time creator originalSize size geometry type checksum
+        savedState reserved header.magic header.next header.table header.version header.entries header.block
+        header.checksum header.parentId header.parentName header.locator locator.text bat.entry bitmap file""",
+    "vdi": """text magic version length type flags comment mapOffset dataOffset sectorSize size blockSize
+        blockExtra blocks allocated uuid uuidState uuidParent uuidParentState map.entry file""",
     "raw": "magic size suffix",
 }  # fmt: skip
 
