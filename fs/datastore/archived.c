@@ -63,15 +63,16 @@ bool archived_add_window(struct archived_file *file, uint64_t offset, uint64_t l
 
 void archived_refuse(struct archived_file *file, int error, const char *fmt, ...)
 {
+	char reason[sizeof(((struct why *)0)->text)];
 	va_list arguments;
 
 	if (file->error)
 		return;
 	file->error = error;
 	va_start(arguments, fmt);
-	if (vasprintf(&file->reason, fmt, arguments) < 0)
-		file->reason = NULL;
+	vsnprintf(reason, sizeof(reason), fmt, arguments);
 	va_end(arguments);
+	file->reason = strdup(reason);
 }
 
 /* ---- what is in one ---- */
@@ -153,7 +154,7 @@ static int list(void *argument, struct finding **finding, struct why *why)
 	const struct file *file = argument;
 	struct archived *archived = calloc(1, sizeof(*archived));
 	struct why reason = { "" };
-	int r;
+	int r, changed;
 	LOCKED(&listing);
 
 	if (!archived)
@@ -162,8 +163,10 @@ static int list(void *argument, struct finding **finding, struct why *why)
 	archived->finding.free = archived_free;
 	r = format_of(path_name(file->path))->list(file, archived, &reason);
 	/* Half of one state and half of another is nothing. */
-	if (file_verify(file) < 0)
-		r = why_set(&reason, -ESTALE, "it changes while it is read");
+	changed = file_verify(file);
+	if (changed < 0)
+		r = why_set(&reason, changed, "%s",
+			changed == -ESTALE ? "it changes while it is read" : strerror(-changed));
 	if (r < 0 && is_lasting(r)) {
 		archived->error = r;
 		archived->reason = strdup(reason.text);

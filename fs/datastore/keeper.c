@@ -79,14 +79,22 @@ static void drop(struct keeper *keeper, struct kept *kept)
 	release(keeper, kept);
 }
 
-void keeper_free(struct keeper *keeper)
+void keeper_forget(struct keeper *keeper)
 {
 	struct kept *kept, *next;
+	LOCKED(&keeper->lock);
 
+	HASH_ITER (hh, keeper->table, kept, next) {
+		if (!kept->making)
+			drop(keeper, kept);
+	}
+}
+
+void keeper_free(struct keeper *keeper)
+{
 	if (!keeper)
 		return;
-	HASH_ITER (hh, keeper->table, kept, next)
-		drop(keeper, kept);
+	keeper_forget(keeper);
 	pthread_cond_destroy(&keeper->made);
 	pthread_mutex_destroy(&keeper->lock);
 	free(keeper);

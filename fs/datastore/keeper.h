@@ -26,6 +26,9 @@ void finding_unref(struct finding *finding);
 struct keeper *keeper_new(size_t memory); /* bytes; NULL out of memory */
 void keeper_free(struct keeper *keeper);
 
+/* Drops what is kept and not in use. */
+void keeper_forget(struct keeper *keeper);
+
 /* Finds it out: *finding has one reference. 0, or -errno with the reason. */
 typedef int keeper_make(void *argument, struct finding **finding, struct why *why);
 

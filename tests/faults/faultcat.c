@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/datastore/keeper.h"
 #include "imgfs/cache.h"
 #include "imgfs/image.h"
 #include "imgfs/view.h"
@@ -51,6 +52,7 @@ static void close_all(struct subject *s)
 	s->image = NULL;
 	cache_free(s->context.cache);
 	s->context.cache = NULL;
+	keeper_forget(s->context.datastore->keeper);
 }
 
 static bool take_samples(struct subject *s)

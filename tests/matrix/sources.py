@@ -33,10 +33,11 @@ class Source:
     exact: bool = True  # QEMU shows all of the size (it cuts a qcow2 to whole sectors)
     granule: int | None = None  # what is not touched by this grain must be a hole
     qemu_holes: bool = True  # what QEMU calls unallocated must be a hole
+    plain: Path | None = None  # the bytes of the image, where path is not a file that has them
 
     @property
     def file(self):
-        return self.root / self.path
+        return self.plain or self.root / self.path
 
     @property
     def driver(self):
@@ -140,13 +141,14 @@ EVERY_SHAPE = (
 
 
 def load_all():
+    import sources_ova
     import sources_qcow2
     import sources_raw
     import sources_vdi
     import sources_vhd
     import sources_vmdk
 
-    assert sources_raw and sources_qcow2 and sources_vdi and sources_vhd and sources_vmdk
+    assert sources_ova and sources_raw and sources_qcow2 and sources_vdi and sources_vhd and sources_vmdk
     return VARIANTS
 
 

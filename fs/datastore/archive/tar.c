@@ -106,13 +106,24 @@ static int add_member(struct tar *tar, struct archive *a, struct archive_entry *
 	return 0;
 }
 
+/* Why did libarchive give up? 0 where the archive is no good from here on. */
+static int explain(struct archive *a, const struct reader *reader, struct why *why)
+{
+	if (reader->error == -EFBIG)
+		return why_set(
+			why, -EINVAL, "its headers are of more than %u MiB", TAR_MAX_READ >> 20);
+	if (reader->error < 0)
+		return why_set(why, reader->error, "reading it: %s", strerror(-reader->error));
+	return archive_errno(a) == ENOMEM ? why_set(why, -ENOMEM, "out of memory") : 0;
+}
+
 /* Goes through the headers. 0 at the end of the archive, or where its headers are damaged. */
 static int walk(struct tar *tar, struct archive *a, const struct reader *reader, struct why *why)
 {
 	struct archive_entry *entry;
-	int status, r = 0;
+	int status = archive_read_open1(a);
 
-	while (r == 0) {
+	while (status == ARCHIVE_OK || status == ARCHIVE_WARN) {
 		status = archive_read_next_header(a, &entry);
 		if (status == ARCHIVE_EOF)
 			return 0;
@@ -121,19 +132,11 @@ static int walk(struct tar *tar, struct archive *a, const struct reader *reader,
 		if (tar->count == TAR_MAX_MEMBERS)
 			return why_set(
 				why, -EINVAL, "it has more than %d members", TAR_MAX_MEMBERS);
-		r = add_member(tar, a, entry);
+		if (add_member(tar, a, entry) < 0)
+			return why_set(why, -ENOMEM, "out of memory");
 	}
-	if (r == 0 && reader->error < 0)
-		r = reader->error;
-	if (r == -EFBIG)
-		return why_set(
-			why, -EINVAL, "its headers are of more than %u MiB", TAR_MAX_READ >> 20);
-	if (r < 0)
-		return why_set(why, r, "reading it: %s", strerror(-r));
-	if (tar->count == 0)
-		return why_set(why, -EINVAL, "it is not a tar archive");
 	tar->damaged = true;
-	return 0;
+	return explain(a, reader, why);
 }
 
 static int compare_members(const void *a, const void *b)
@@ -167,9 +170,8 @@ int tar_list(const struct file *file, struct tar *tar, struct why *why)
 	}
 	reader->file = file;
 	reader->allowance = TAR_MAX_READ;
-	if (archive_read_open1(a) == ARCHIVE_OK)
-		r = walk(tar, a, reader, why);
-	else
+	r = walk(tar, a, reader, why);
+	if (r == 0 && tar->count == 0)
 		r = why_set(why, -EINVAL, "it is not a tar archive");
 	archive_read_free(a);
 	free(reader);
