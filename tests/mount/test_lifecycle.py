@@ -73,6 +73,8 @@ def test_help(imgfs, option):
     assert done.err == ""
     for word in ("references=", "format=", "raw=", "cache_size=", "uid=", "fmask=", "dmask="):
         assert word in done.out
+    for word in ("views=", "layout=", "vmdk=", "vhd=", "adapter=", "snapshots", "scan_gzip"):
+        assert f"-o {word}" in done.out
     assert max(map(len, done.out.splitlines())) <= 80
 
 
