@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 import sources
-from tools import Viewcat, suffix
+from tools import Viewcat, flat_extent_of, suffix
 
 # Every source is shown in the main views, and one shape of every variant in the others.
 MAIN_VIEWS = ("qcow2", "raw", "vmdk")
-VIEWS = (*MAIN_VIEWS, "vhd", "vhd-fixed", "vdi")
+VIEWS = (*MAIN_VIEWS, "vmdk-stream", "vmdk-flat", "vmdk-flat-extent", "vhd", "vhd-fixed", "vdi")
 
 
 def pytest_configure(config):
@@ -91,10 +91,31 @@ class CopiedView:
         self.present = name in info.views
         self.identity = name in info.as_is
         self.path = source.root.parent / f"copy.{suffix(name)}"
+        self.extent = None
         if self.present:
             viewcat.of(source, "copy", name, self.path)
             self.size = info.views[name]
             self.map = viewcat.map(source, name)
+        if self.present and name == "vmdk-flat":
+            self.add_extent(viewcat)
+
+    def add_extent(self, viewcat):
+        """A descriptor stands beside its extent, by the name that the extent goes with."""
+        extent = flat_extent_of(self.path.read_bytes())
+        self.path = self.path.rename(self.path.with_name(extent.removesuffix("-flat.vmdk") + ".vmdk"))
+        self.extent = self.path.with_name(extent)
+        viewcat.of(self.source, "copy", "vmdk-flat-extent", self.extent)
+
+    def move(self, directory):
+        """All of its files."""
+        self.path = self.path.rename(directory / self.path.name)
+        if self.extent:
+            self.extent = self.extent.rename(directory / self.extent.name)
+
+    def remove(self):
+        for path in (self.path, self.extent):
+            if path:
+                path.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -112,4 +133,4 @@ def raw_map(viewcat, source):
 def view(request, viewcat, source, info):
     copied = CopiedView(viewcat, source, info, request.param)
     yield copied
-    copied.path.unlink(missing_ok=True)
+    copied.remove()

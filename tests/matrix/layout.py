@@ -50,6 +50,21 @@ def vmdk_size(size, units):
     return SECTOR * (overhead + 128 * len(units))
 
 
+def stream_overhead(size):
+    """Sectors of a streamOptimized VMDK before its first record."""
+    groups = div_ceil(div_ceil(disk_size(size), UNIT), 512)
+    return div_ceil(22 + div_ceil(4 * groups, SECTOR), 128) * 128
+
+
+def stream_size(size, units):
+    """streamOptimized: stored grains of 129 sectors, a table and its marker for every 512 that hold
+    anything, and both directories."""
+    groups = div_ceil(div_ceil(disk_size(size), UNIT), 512)
+    tables = len({unit // 512 for unit in units})
+    end = 1 + div_ceil(4 * groups, SECTOR) + 3
+    return SECTOR * (stream_overhead(size) + 129 * len(units) + 5 * tables + end)
+
+
 def blocks_of(units, block):
     """The blocks of several units that hold any of these."""
     return {unit * UNIT // block for unit in units}
@@ -81,16 +96,21 @@ SIZES = {
     "raw": lambda size, units: size,
     "qcow2": qcow2_size,
     "vmdk": vmdk_size,
+    "vmdk-stream": stream_size,
+    "vmdk-flat-extent": lambda size, units: disk_size(size),
     "vhd": vhd_size,
     "vhd-fixed": lambda size, units: disk_size(size) + SECTOR,
     "vdi": vdi_size,
 }
 
+# Those that know nothing of units.
+WITHOUT_UNITS = ("raw", "vhd-fixed", "vmdk-flat", "vmdk-flat-extent")
+
 # Those that keep blocks of many units.
 BLOCKS = {"vhd": VHD_BLOCK, "vdi": VDI_BLOCK}
 
 # Those that have no empty disks.
-NEVER_EMPTY = ("vmdk", "vhd", "vhd-fixed", "vdi")
+NEVER_EMPTY = ("vmdk", "vmdk-stream", "vmdk-flat", "vmdk-flat-extent", "vhd", "vhd-fixed", "vdi")
 
 # Those that hold so many bytes at most.
 LIMITS = {"vhd": 2040 << 30, "vhd-fixed": 2040 << 30}

@@ -104,11 +104,12 @@ def test_qcow2_header(viewcat, stored):
 def test_bytes_depend_on_nothing_else(viewcat, name, tmp):
     """Another directory, name, time and inode: the same views, but for the name in the VMDK."""
     stored = sources.make(tmp, name, shapes.FRAG)
-    views = [view_bytes(viewcat, stored, view) for view in ("qcow2", "raw", "vmdk")]
+    names = ("qcow2", "raw", "vmdk", "vmdk-stream", "vmdk-flat", "vmdk-flat-extent")
+    views = [view_bytes(viewcat, stored, view) for view in names]
     elsewhere = tmp / "elsewhere"
     shutil.copytree(stored.root, elsewhere, copy_function=copy_sparse)
     stored.root = elsewhere
-    for view, expected in zip(("qcow2", "raw", "vmdk"), views):
+    for view, expected in zip(names, views):
         assert_same_bytes(view_bytes(viewcat, stored, view), expected)
 
 

@@ -11,9 +11,20 @@ STEP = 1 << 20
 TIMEOUT = 120
 
 # What QEMU calls the formats and views that it has another name for.
-DRIVERS = {"vhd": "vpc", "vhd-fixed": "vpc"}
+DRIVERS = {
+    "vhd": "vpc",
+    "vhd-fixed": "vpc",
+    "vmdk-flat": "vmdk",
+    "vmdk-flat-extent": "raw",
+    "vmdk-stream": "vmdk",
+}
 # Suffixes of views that are not called like them.
-SUFFIXES = {"vhd-fixed": "fixed.vhd"}
+SUFFIXES = {
+    "vhd-fixed": "fixed.vhd",
+    "vmdk-flat": "flat.vmdk",
+    "vmdk-flat-extent": "raw",
+    "vmdk-stream": "stream.vmdk",
+}
 
 OK, DIFFERENT, REFUSED, NO_IMAGE, READ_ERROR = range(5)
 
@@ -98,6 +109,9 @@ class Viewcat:
     def info(self, source):
         return parse_info(self.of(source, "info").stdout)
 
+    def info_of(self, root, path):
+        return parse_info(self.run(root, path, "info").stdout)
+
     def map(self, source, view):
         """[(start, end, is data)], which must cover the view without gaps, data and holes in turn."""
         ranges = []
@@ -117,6 +131,11 @@ def driver(name):
 
 def suffix(view):
     return SUFFIXES.get(view, view)
+
+
+def flat_extent_of(text):
+    """The name of the one flat extent that a descriptor names."""
+    return re.search(rb'^RW \d+ (?:VMFS|FLAT) "([^"]+)"', text, re.MULTILINE)[1].decode()
 
 
 class Info:
