@@ -414,6 +414,52 @@ def test_compact_view(viewcat, store, damage, view):
     assert len(read(viewcat, store, damage, view, 0, data, OK)) == data
 
 
+RECORD, HEADER, HALF, CHECKSUM = 129 * SECTOR, 19, UNIT // 2, 65560
+
+
+def in_record(place):
+    """Where a byte of a grain is in its record; there are five bytes between its halves."""
+    return HEADER + place if place < HALF else HEADER + 5 + place
+
+
+def record(number):
+    data = expected(number * UNIT, (number + 1) * UNIT)
+    stored = b"".join(
+        struct.pack("<BHH", last, HALF, HALF ^ 0xFFFF) + data[last * HALF :][:HALF] for last in (0, 1)
+    )
+    stream = b"\x78\x01" + stored + struct.pack(">I", zlib.adler32(data))
+    return (struct.pack("<QI", number * 128, len(stream)) + stream).ljust(RECORD, b"\0")
+
+
+def test_stream_view(viewcat, store, damage):
+    """A record of a damaged unit: its bytes that are lost and its checksum are, and no others."""
+    info = parse_info(viewcat.run(store, damage.path, "info").stdout)
+    if "vmdk-stream" in info.as_is:
+        pytest.skip("served as it is")
+    start, end = damage.start, damage.end
+    first, last = start // UNIT, (end - 1) // UNIT
+    records = [record(number) for number in range(UNITS)]
+    body = 128 * SECTOR
+
+    def at(number, offset, length, expect=OK):
+        place = body + number * RECORD + offset
+        got = read(viewcat, store, damage, "vmdk-stream", place, length, expect)
+        if expect == OK:
+            assert_same_bytes(got, (b"".join(records[number:]))[offset : offset + length])
+
+    at(0, 0, first * RECORD)
+    at(last + 1, 0, (UNITS - last - 1) * RECORD)
+    for number in range(first, last + 1):
+        low = in_record(max(start - number * UNIT, 0))
+        high = in_record(min(end - number * UNIT, UNIT) - 1) + 1
+        at(number, 0, low)
+        at(number, high, CHECKSUM - high)
+        at(number, CHECKSUM + 4, RECORD - CHECKSUM - 4)
+        for offset, length in ((low, 1), (high - 1, 1), (CHECKSUM, 4), (CHECKSUM + 3, 1), (0, RECORD)):
+            at(number, offset, length, READ_ERROR)
+    at(first - 1 if first else 0, 0, 3 * RECORD, READ_ERROR)
+
+
 def test_identity_of_a_damaged_file(viewcat, store):
     """Served as it is: what is damaged in it is not read, so nothing fails."""
     path = plain(store)

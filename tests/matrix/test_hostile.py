@@ -6,12 +6,14 @@ lost cannot be read, in every view. Never a crash, a hang, a mountain of memory,
 """
 
 import os
+import struct
 import subprocess
+import zlib
 
 import hostile_bases
 import hostile_table
 import pytest
-from layout import div_ceil, qcow2_size, vmdk_size
+from layout import div_ceil, qcow2_size, stream_overhead, stream_size, vmdk_size
 from shapes import SECTOR, UNIT
 from stores import SECRET
 from tools import NO_IMAGE, OK, REFUSED, parse_info
@@ -194,6 +196,45 @@ def judge_compact(tmp, found, view, disk):
     judge_bytes(tmp, found, view, start, len(content), content, merged(lost))
 
 
+RECORD, HEADER, HALF, CHECKSUM = 129 * SECTOR, 19, UNIT // 2, 65560
+
+
+def stream_record(unit, data):
+    """A grain as a streamOptimized view has it, in a zlib stream of two stored blocks."""
+    blocks = b"".join(
+        struct.pack("<BHH", last, HALF, HALF ^ 0xFFFF) + data[last * HALF :][:HALF] for last in (0, 1)
+    )
+    stream = b"\x78\x01" + blocks + struct.pack(">I", zlib.adler32(data))
+    return (struct.pack("<QI", unit * 128, len(stream)) + stream).ljust(RECORD, b"\0")
+
+
+def lost_of_record(unit, disk):
+    """What cannot be read of it: the bytes that are lost, in either half, and then its checksum."""
+    lost = []
+    for half in (0, 1):
+        start = unit * UNIT + half * HALF
+        for low, high in disk.lost:
+            low, high = max(low, start), min(high, start + HALF)
+            if low < high:
+                move = HEADER + half * (HALF + 5) - start
+                lost.append((low + move, high + move))
+    return lost + [(CHECKSUM, CHECKSUM + 4)] if lost else lost
+
+
+def judge_stream(tmp, found, disk):
+    """The records of the first table's grains, which are all of a small disk."""
+    view, units = "vmdk-stream", sorted(disk.units)
+    if disk.size <= 1 << 40:
+        assert found.info.views[view] == stream_size(disk.size, units)
+    content, lost = bytearray(), []
+    for place, unit in enumerate(unit for unit in units if unit // 512 == units[0] // 512):
+        data = bytes(disk.data[unit * UNIT : (unit + 1) * UNIT]).ljust(UNIT, b"\0")
+        content += stream_record(unit, data)
+        lost += [(low + place * RECORD, high + place * RECORD) for low, high in lost_of_record(unit, disk)]
+    start = stream_overhead(disk.size) * SECTOR
+    judge_bytes(tmp, found, view, start, len(content), content, merged(lost))
+
+
 def judge_disk(tmp, disk, done, path):
     assert done.returncode == OK, f"exit status {done.returncode}: {done.stderr}"
     found = Survey(done.stdout)
@@ -209,6 +250,8 @@ def judge_disk(tmp, disk, done, path):
             judge_bytes(tmp, found, view, 0, len(whole), whole, [])
         else:
             judge_compact(tmp, found, view, disk)
+    if "vmdk-stream" in set(info.views) - info.as_is:
+        judge_stream(tmp, found, disk)
 
 
 # ---- the tests ----
