@@ -16,6 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "matrix"))
 
 import qcow2_writer as q  # noqa: E402
+import vdi_writer as vdi  # noqa: E402
+import vhd_writer as vhd  # noqa: E402
 import vmdk_writer as v  # noqa: E402
 
 LARGEST = 65536
@@ -210,6 +212,45 @@ def qcow2_seeds(s):
             ["qemu-io", "-f", "qcow2", "-c", "write -P 5 512 1000", "-c", "write -z 4096 2048", name],
         )
         s.add("qcow2", name, data)
+
+
+# ---- VHD and VDI ----
+
+
+def vhd_seeds(seeds):
+    blocks = {0: noise(4096), 2: noise(4096, 2), 5: noise(512, 5)}
+    bits = {0: {0, 1, 5, 7}, 2: None, 5: {0}}
+    seeds.add("vhd", "dynamic", seeds.made(vhd.write_blocks, 6 * 4096 - 512, blocks, block=4096))
+    seeds.add("vhd", "bitmaps", seeds.made(vhd.write_blocks, 6 * 4096, blocks, block=4096, written=bits))
+    seeds.add("vhd", "large-blocks", seeds.made(vhd.write_blocks, 1 << 40, {}, block=1 << 31))
+    seeds.add("vhd", "sector-blocks", seeds.made(vhd.write_blocks, 5000, {1: noise(512)}, block=512))
+    names = {
+        "relative": {"texts": [(b"W2ru", ".\\disk-base.vhd".encode("utf-16-le"))]},
+        "url": {"texts": [(b"MacX", b"file://./disk-base.vhd")]},
+        "plain": {"name": "C:\\disk-base.vhd"},
+    }
+    for name, how in names.items():
+        data = seeds.made(
+            vhd.write_blocks, 6 * 4096, blocks, block=4096, written=bits, kind=vhd.DIFFERENCING,
+            parent=vhd.PARENT_ID, **how,
+        )  # fmt: skip
+        seeds.add("vhd", name, data)
+    seeds.add("vhd", "fixed", seeds.made(vhd.write_fixed, 5000, [(0, noise(5000))]))
+    seeds.add("vhd", "lost-footer", seeds.made(vhd.write_blocks, 6 * 4096, blocks, block=4096) + bytes(512))
+
+
+def vdi_seeds(seeds):
+    blocks = {0: noise(4096), 2: noise(4096, 2), 3: vdi.ZERO, 5: noise(4096, 5)}
+    small = {"block": 4096, "align": 512}
+    seeds.add("vdi", "dynamic", seeds.made(vdi.write_vdi, 6 * 4096 - 100, blocks, **small))
+    seeds.add("vdi", "fixed", seeds.made(vdi.write_vdi, 6 * 4096, blocks, kind=vdi.FIXED, **small))
+    seeds.add("vdi", "extra", seeds.made(vdi.write_vdi, 6 * 4096, blocks, extra=512, **small))
+    seeds.add("vdi", "usual-blocks", seeds.made(vdi.write_vdi, 6 << 20, {}, align=512))
+    seeds.add("vdi", "large-blocks", seeds.made(vdi.write_vdi, 1 << 40, {}, block=1 << 31, align=512))
+    parent = (vdi.PARENT_ID, vdi.PARENT_STATE)
+    data = seeds.made(vdi.write_vdi, 6 * 4096, blocks, kind=vdi.DIFFERENCING, parent=parent, **small)
+    seeds.add("vdi", "differencing", data)
+    seeds.add("vdi", "another-parent", poked(data, 424, "<I", 1))
 
 
 # ---- VMDK ----
@@ -542,6 +583,8 @@ def name_seeds(s):
 def main():
     s = Seeds(sys.argv[1])
     qcow2_seeds(s)
+    vhd_seeds(s)
+    vdi_seeds(s)
     hosted_seeds(s)
     snapshot_seeds(s)
     for name, text in DESCRIPTORS.items():
