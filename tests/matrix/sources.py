@@ -6,6 +6,7 @@ seen: the exact bytes of the disk, made from the shape alone and never by readin
 The builders are in the modules sources_FORMAT.
 """
 
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,15 +141,12 @@ EVERY_SHAPE = (
 )
 
 
-def load_all():
-    import sources_ova
-    import sources_qcow2
-    import sources_raw
-    import sources_vdi
-    import sources_vhd
-    import sources_vmdk
+FORMATS = ("ova", "parallels", "qcow", "qcow2", "qed", "raw", "vdi", "vhd", "vmdk")
 
-    assert sources_ova and sources_raw and sources_qcow2 and sources_vdi and sources_vhd and sources_vmdk
+
+def load_all():
+    for name in FORMATS:
+        importlib.import_module(f"sources_{name}")
     return VARIANTS
 
 

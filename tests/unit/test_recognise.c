@@ -90,7 +90,7 @@ static void test_raw_is_opaque(void **state)
 static void test_declared(void **state)
 {
 	static const char *const names[] = { "a.qcow2", "a.QCOW2", "a.qcow", "a.b.qcow2" };
-	static const struct content version1 = AT(0, "QFI\xfb\0\0\0\1");
+	static const struct content version0 = AT(0, "QFI\xfb\0\0\0\0");
 	static const struct content vdi = AT(64, "\x7f\x10\xda\xbe");
 	static const struct content magic_alone = AT(0, "QFI\xfb\0\0\0\3");
 	static const struct content fixed_vhd = AT_END(512, "conectix");
@@ -102,7 +102,7 @@ static void test_declared(void **state)
 		check_content(names[i], &zeros, 4096, -EINVAL, "does not begin like one");
 		check_content(names[i], &text, 4096, -EINVAL, "does not begin like one");
 		check_content(names[i], &zeros, 0, -EINVAL, "does not begin like one");
-		check_content(names[i], &version1, 4096, -EINVAL, "unsupported version");
+		check_content(names[i], &version0, 4096, -EINVAL, "unsupported version");
 		check_content(names[i], &vdi, 4096, -EINVAL, "but it is vdi");
 		check_content(names[i], &fixed_vhd, 4096, -EINVAL, "but it is vhd");
 		check_content(names[i], &magic_alone, 4096, -EINVAL, "cluster_bits");
@@ -113,6 +113,39 @@ static void test_declared(void **state)
 	check_content("a.vmdk", &zeros, 4096, -EINVAL, "should be vmdk");
 	check_content("a.vmdk", &text, 4096, -EINVAL, "should be vmdk");
 	check_content("a.vmdk", &zeros, 0, -EINVAL, "should be vmdk");
+}
+
+/* .qcow declares both of that name, and the version tells which; .qcow2 one of them. */
+static void test_one_suffix_of_two(void **state)
+{
+	static const struct content version1 = AT(0, "QFI\xfb\0\0\0\1");
+	uint8_t empty[512] = { 'Q', 'F', 'I', 0xfb, [7] = 1, [32] = 12, [33] = 9, [47] = 48 };
+
+	(void)state;
+	store_write("a.qcow", empty, sizeof(empty));
+	assert_format("a.qcow", "qcow");
+	store_write("a", empty, sizeof(empty));
+	assert_format("a", "qcow");
+	write_qcow2("b.QCOW");
+	assert_format("b.QCOW", "qcow2");
+	check_content("a.qcow", &version1, 4096, -EINVAL, "cluster_bits 0 is outside 9..16");
+	check_content("a.qcow2", &version1, 4096, -EINVAL, "should be qcow2, but it is qcow");
+}
+
+/* What is told by its magic alone, and then must be good. */
+static void test_magic_of_others(void **state)
+{
+	static const struct content qed = AT(0, "QED\0");
+	static const struct content sectors = AT(0, "WithoutFreeSpace");
+	static const struct content clusters = AT(0, "WithouFreSpacExt");
+
+	(void)state;
+	check_content("a.img", &qed, 4096, -EINVAL, "clusters have 0 bytes");
+	check_content("a.qed", &qed, 4, -EINVAL, "cut short");
+	check_content("a.img", &sectors, 4096, -ENOTSUP, "version 0 is not known");
+	check_content("a", &clusters, 4096, -ENOTSUP, "version 0 is not known");
+	check_content("a.hds", &zeros, 4096, -EINVAL, "should be parallels");
+	check_content("a.HDD", &qed, 4096, -EINVAL, "should be parallels, but it is qed");
 }
 
 /* A fixed VHD is told by its end. What only looks like one is damaged, not a raw disk. */
@@ -138,7 +171,7 @@ static void test_magic_at_the_end(void **state)
 
 static void test_foreign_suffix(void **state)
 {
-	static const char *const names[] = { "a.vhdx", "a.ova", "a.qed", "a.hdd", "a.VHDX" };
+	static const char *const names[] = { "a.vhdx", "a.ova", "a.VHDX" };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(names); i++) {
@@ -166,13 +199,11 @@ static void test_magic(void **state)
 /* Never taken for raw disks: a reader would see garbage. */
 static void test_foreign_magic(void **state)
 {
-	static const struct content contents[] = { AT(0, "QFI\xfb\0\0\0\1"),
-		AT(0, "QFI\xfb\0\0\0\0"), AT(0, "QED\0"), AT(0, "LUKS\xba\xbe"), AT(0, "vhdxfile"),
-		AT(0, "WithoutFreeSpace"), AT(0, "WithouFreSpacExt"),
-		AT(0, "Bochs Virtual HD Image"), AT(0, "#!/bin/sh\n#V2.0 Format\n"),
-		AT(257, "ustar\00000"), AT(257, "ustar  \0"), AT(0, "\x1f\x8b"),
-		AT(0, "\xfd\x37\x7a\x58\x5a\0"), AT(0, "\x28\xb5\x2f\xfd"), AT(0, "BZh9"),
-		AT_END(512, "koly") };
+	static const struct content contents[] = { AT(0, "QFI\xfb\0\0\0\0"), AT(0, "LUKS\xba\xbe"),
+		AT(0, "vhdxfile"), AT(0, "Bochs Virtual HD Image"),
+		AT(0, "#!/bin/sh\n#V2.0 Format\n"), AT(257, "ustar\00000"), AT(257, "ustar  \0"),
+		AT(0, "\x1f\x8b"), AT(0, "\xfd\x37\x7a\x58\x5a\0"), AT(0, "\x28\xb5\x2f\xfd"),
+		AT(0, "BZh9"), AT_END(512, "koly") };
 	static const char *const names[] = { "a.img", "a", "a.7", "a.DD" };
 
 	(void)state;
@@ -193,7 +224,7 @@ static void test_foreign_magic(void **state)
 		check_content("a.img", &moved, 4096, 0, "");
 	}
 	{
-		static const struct content cut = AT(0, "QED");
+		static const struct content cut = AT(0, "LUK");
 		static const struct content alone = AT(0, "\x1f");
 
 		check_content("a.img", &cut, 3, 0, "");
@@ -354,6 +385,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		store_test(test_raw_is_opaque),
 		store_test(test_declared),
+		store_test(test_one_suffix_of_two),
+		store_test(test_magic_of_others),
 		store_test(test_magic_at_the_end),
 		store_test(test_foreign_suffix),
 		store_test(test_magic),
