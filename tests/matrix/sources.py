@@ -150,6 +150,11 @@ def load_all():
     return VARIANTS
 
 
+def family(variant):
+    """The format that its module is about."""
+    return variant.build.__module__.removeprefix("sources_")
+
+
 def cases():
     return [(v, shape) for v in load_all().values() for shape in v.shapes]
 
