@@ -60,7 +60,7 @@ static void test_header_fields(void **state)
 	static const struct field fields[] = {
 		{ 0, 4, 0x514649fa, -EINVAL, "does not begin like one" },
 		{ 4, 4, 0, -EINVAL, "unsupported version" },
-		{ 4, 4, 1, -EINVAL, "unsupported version" },
+		{ 4, 4, 1, -EINVAL, "but it is qcow" },
 		{ 4, 4, 2, 0, "" },
 		{ 4, 4, 4, -ENOTSUP, "version 4" },
 		{ 4, 4, MAX32, -ENOTSUP, "version" },
