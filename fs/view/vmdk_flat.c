@@ -36,11 +36,13 @@ static int check_pair(const struct view *view, const char *name, struct why *why
 	return 0;
 }
 
-/* The name that the descriptor is shown by without its suffix, from malloc. */
+/* The name that the descriptor is shown by, but for ".vmdk"; from malloc. */
 static char *stem_of(const struct view *view)
 {
+	static const char flavour[] = ".flat";
 	autofree char *path = NULL;
 	const char *name;
+	size_t length;
 	char *stem;
 
 	if (view->name) {
@@ -52,7 +54,11 @@ static char *stem_of(const struct view *view)
 	if (!path)
 		return NULL;
 	name = path_name(path);
-	return asprintf(&stem, "%.*s.flat", (int)name_stem_length(name), name) < 0 ? NULL : stem;
+	length = name_stem_length(name);
+	stem = malloc(length + sizeof(flavour));
+	if (stem)
+		memcpy(mempcpy(stem, name, length), flavour, sizeof(flavour));
+	return stem;
 }
 
 static int name_extent(const struct view *view, struct descriptor_extent *extent, struct why *why)

@@ -23,6 +23,7 @@
 #include "imgfs/cache.h"
 #include "imgfs/image.h"
 #include "imgfs/view.h"
+#include "tests/tools/formats.h"
 #include "inject.h"
 #include "samples.h"
 
@@ -44,7 +45,7 @@ struct subject {
 
 static void close_all(struct subject *s)
 {
-	for (size_t i = 0; view_formats[i]; i++) {
+	for (size_t i = 0; every_format(i); i++) {
 		view_close(s->views[i]);
 		s->views[i] = NULL;
 	}
@@ -64,14 +65,14 @@ static bool take_samples(struct subject *s)
 		fprintf(stderr, "%s: %s\n", s->path, why.text);
 		return false;
 	}
-	for (size_t i = 0; view_formats[i]; i++) {
-		int r = view_open(s->image, view_formats[i], &s->views[i], &why);
+	for (size_t i = 0; every_format(i); i++) {
+		int r = view_open(s->image, every_format(i), &s->views[i], &why);
 
 		if (r == -EFBIG)
 			continue;
 		s->expected[i] = r == 0 ? samples_take(s->views[i]) : NULL;
 		if (!s->expected[i]) {
-			fprintf(stderr, "%s: %s\n", view_formats[i]->name, why.text);
+			fprintf(stderr, "%s: %s\n", every_format(i)->name, why.text);
 			return false;
 		}
 	}
@@ -95,12 +96,12 @@ static bool look(struct subject *s, size_t wanted, struct tolerance *tolerance)
 		fprintf(stderr, "%s\n", why.text);
 	if (r < 0)
 		return r == tolerance->error;
-	for (size_t i = 0; view_formats[i]; i++) {
+	for (size_t i = 0; every_format(i); i++) {
 		if (!s->expected[i])
 			continue;
 		if (!s->views[i])
-			r = view_open(s->image, view_formats[i], &s->views[i], &why);
-		if (!tolerated(tolerance, r, view_formats[i]->name, 0))
+			r = view_open(s->image, every_format(i), &s->views[i], &why);
+		if (!tolerated(tolerance, r, every_format(i)->name, 0))
 			return false;
 		if (s->views[i] && !samples_hold(s->expected[i], s->views[i],
 					   1 + s->expected[i]->count / wanted, tolerance))
@@ -244,7 +245,7 @@ static int run(struct subject *s)
 	bool good = take_samples(s) && endure_faults(s) && endure_each_allocation(s);
 
 	close_all(s);
-	for (size_t i = 0; view_formats[i]; i++)
+	for (size_t i = 0; every_format(i); i++)
 		samples_free(s->expected[i]);
 	return good ? 0 : 1;
 }

@@ -16,6 +16,7 @@
 #include "imgfs/checked.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/view.h"
+#include "tests/tools/formats.h"
 
 #define LONGEST     (160u << 10)
 #define BYTES_MAX   (2u << 20) /* of one input, so that all take their turn */
@@ -292,11 +293,7 @@ static struct view *open_view(struct image *image, const struct view_format *for
 
 static struct view *open_raw(struct image *image)
 {
-	for (const struct view_format *const *format = view_formats; *format; format++) {
-		if (strcmp((*format)->name, "raw") == 0)
-			return open_view(image, *format);
-	}
-	return NULL;
+	return open_view(image, format_called("raw"));
 }
 
 void fuzz_views(struct image *image, struct dice *dice, unsigned reads)
@@ -306,8 +303,8 @@ void fuzz_views(struct image *image, struct dice *dice, unsigned reads)
 
 	if (raw)
 		check_map(&rd, raw);
-	for (const struct view_format *const *format = view_formats; *format; format++) {
-		struct view *view = open_view(image, *format);
+	for (size_t i = 0; every_format(i); i++) {
+		struct view *view = open_view(image, every_format(i));
 
 		if (!view)
 			continue;
