@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """All images that the tables of hostile cases change: those of the formats, and raw disks."""
 
+import hostile_parallels  # noqa: F401
+import hostile_qcow  # noqa: F401
 import hostile_qcow2
+import hostile_qed  # noqa: F401
 import hostile_vdi  # noqa: F401
 import hostile_vhd  # noqa: F401
 import hostile_vmdk  # noqa: F401
@@ -54,6 +57,8 @@ def guessed_overlay(store):
 
 # What is seen of a base that nobody has changed, where that is not its disk.
 UNCHANGED = {
+    "endless-parallels": "size:1<<57;absent:qcow2;absent:vmdk",
+    "endless-qed": "size:1<<60;absent:qcow2;absent:vmdk",
     "endless-qcow2": "size:1<<60;absent:vmdk",
     "endless-vmdk": "size:1<<61;absent:qcow2",
     "guessed-overlay": "refused:EPERM:content",

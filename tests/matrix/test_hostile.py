@@ -56,6 +56,14 @@ FIELDS = {
         header.checksum header.parentId header.parentName header.locator locator.text bat.entry bitmap file""",
     "vdi": """text magic version length type flags comment mapOffset dataOffset sectorSize size blockSize
         blockExtra blocks allocated uuid uuidState uuidParent uuidParentState map.entry file""",
+    "qcow": """magic version backing_file_offset backing_file_size mtime size cluster_bits l2_bits padding
+        crypt_method l1_table_offset l1.offset l2.offset l2.compressed packed.offset packed.size packed.payload
+        backing.name backing.file file""",
+    "qed": """magic cluster_size table_size header_size features compat_features autoclear_features
+        l1_table_offset image_size backing_filename_offset backing_filename_size l1.offset l2.offset
+        backing.name backing.file file""",
+    "parallels": """magic version heads cylinders tracks bat_entries nb_sectors in_use data_off flags ext_off
+        bat.entry file""",
     "raw": "magic size suffix",
 }  # fmt: skip
 

@@ -4,6 +4,8 @@
 import os
 
 import pytest
+import qcow_writer
+import qed_writer
 from qcow2_writer import DATA_FILE, EXTERNAL_DATA, Qcow2Writer, overlay
 from shapes import MIB, SECTOR
 from stores import SECRET, flat_vmdk, raw, raw_bytes
@@ -235,6 +237,92 @@ def test_guessed_format_names_nothing(viewcat, store, name):
         overlay(store / name, f"{name}-base.raw", "raw")
         refused(viewcat, store, name, "EPERM", options=("-r", policy))
         served(viewcat, store, name, raw_bytes(), options=("-r", policy, "-F", f"{name}:qcow2"))
+
+
+# ---- qcow and QED ----
+
+OTHER_OVERLAYS = {
+    "disk.qcow": lambda path, name: qcow_writer.overlay(path, name),
+    "disk.qed": lambda path, name: qed_writer.overlay(path, name, qed_writer.RAW_BACKING),
+}
+
+
+@pytest.fixture(params=OTHER_OVERLAYS)
+def other_overlay(request, store):
+    """(path, function that makes it over a name)"""
+    return request.param, lambda name: OTHER_OVERLAYS[request.param](store / request.param, name)
+
+
+def test_other_overlay_in_the_family(viewcat, store, other_overlay):
+    path, make = other_overlay
+    raw(store / "disk-base.raw")
+    make("disk-base.raw")
+    served(viewcat, store, path, raw_bytes())
+    served(viewcat, store, path, raw_bytes(), options=("-r", "datastore"))
+    assert "references=none" in refused(viewcat, store, path, "EPERM", options=("-r", "none"))
+
+
+def test_other_overlay_on_a_stranger(viewcat, store, other_overlay):
+    path, make = other_overlay
+    raw(store / "other.raw")
+    make("other.raw")
+    assert "references=datastore" in refused(viewcat, store, path, "EPERM")
+    served(viewcat, store, path, raw_bytes(), options=("-r", "datastore"))
+
+
+@pytest.mark.parametrize("name", ("/etc/passwd.raw", "../disk-secret.raw", "sub/../disk-base.raw"))
+def test_other_overlay_outside(viewcat, tmp, store, other_overlay, name):
+    path, make = other_overlay
+    raw(store / "disk-base.raw")
+    (tmp / "disk-secret.raw").write_bytes(SECRET)
+    make(name)
+    for policy in ("family", "datastore"):
+        refused(viewcat, store, path, "EPERM", options=("-r", policy))
+
+
+@pytest.mark.parametrize("name", (b"disk-\nbase.raw", b"disk-base.raw/", b"disk-base\0.raw", b"disk-" + b"/x" * 507 + b"/.raw"))
+def test_other_overlay_on_no_name(viewcat, store, other_overlay, name):
+    path, make = other_overlay
+    make(name)
+    refused(viewcat, store, path, "EINVAL", options=("-r", "datastore"))
+
+
+def test_other_overlay_on_itself(viewcat, store):
+    qed_writer.overlay(store / "disk.qed", "disk.qed", qed_writer.RAW_BACKING)
+    refused(viewcat, store, "disk.qed", "ELOOP")
+    qcow_writer.overlay(store / "disk.raw", "disk.raw")
+    refused(viewcat, store, "disk.raw", "ELOOP", options=("-F", "disk.raw:qcow"))
+
+
+def test_other_overlay_by_content_names_nothing(viewcat, store, other_overlay):
+    path, make = other_overlay
+    raw(store / "disk-base.raw")
+    make("disk-base.raw")
+    (store / path).rename(store / "disk")
+    assert "content" in refused(viewcat, store, "disk", "EPERM")
+    kind = path.rpartition(".")[2]
+    served(viewcat, store, "disk", raw_bytes(), options=("-F", f"disk:{kind}"))
+
+
+def test_other_overlay_without_a_format(viewcat, store):
+    """qcow never says what is below; QED says only that it is raw. A name may, an image is not probed."""
+    raw(store / "disk-base.img")
+    qcow_writer.overlay(store / "disk.qcow", "disk-base.img")
+    refused(viewcat, store, "disk.qcow", "EINVAL")
+    qed_writer.overlay(store / "disk.qed", "disk-base.img")
+    refused(viewcat, store, "disk.qed", "EINVAL")
+    qed_writer.overlay(store / "disk.qed", "disk-base.img", qed_writer.RAW_BACKING)
+    served(viewcat, store, "disk.qed", raw_bytes())
+    overlay(store / "disk-base.qcow2", "disk-base.img", "raw")
+    qed_writer.overlay(store / "disk.qed", "disk-base.qcow2")
+    refused(viewcat, store, "disk.qed", "EINVAL")
+
+
+@pytest.mark.parametrize("suffix", ("qcow", "qed", "parallels"))
+def test_recorded_format_is_looked_for(viewcat, store, suffix):
+    raw(store / "disk-base.img")
+    overlay(store / TOP, "disk-base.img", suffix)
+    assert f"should be {suffix}" in refused(viewcat, store, TOP, "EINVAL")
 
 
 # ---- chains ----

@@ -46,6 +46,14 @@ def test_encrypted_with_aes(viewcat, store):
     assert "crypt" in refused(viewcat, store, TOP, "ENOTSUP").lower()
 
 
+def test_encrypted_qcow(viewcat, store):
+    qemu_img(
+        "create", "-q", "-f", "qcow", "--object", "secret,id=key,data=abc",
+        "-o", "encrypt.format=aes,encrypt.key-secret=key", store / "disk.qcow", "1M",
+    )  # fmt: skip
+    assert "encrypted with AES" in refused(viewcat, store, "disk.qcow", "ENOTSUP")
+
+
 def test_encrypted_with_luks(viewcat, store):
     """By hand: QEMU measures the machine before it makes a key."""
     image = Qcow2Writer(MIB)
@@ -248,7 +256,7 @@ def test_flat_extent_too_short(viewcat, store):
 # ---- suffixes and magic ----
 
 
-@pytest.mark.parametrize("suffix", ("qcow2", "QCOW2", "vmdk", "Vmdk"))
+@pytest.mark.parametrize("suffix", ("qcow2", "QCOW2", "vmdk", "Vmdk", "qcow", "qed", "hdd", "HDS"))
 def test_declared_by_suffix_without_magic(viewcat, store, suffix):
     """No fallback to raw."""
     raw(store / f"disk.{suffix}")
@@ -310,7 +318,7 @@ def test_fixed_vhd_is_not_raw(viewcat, store):
     refused(viewcat, store, "disk.img", "ENOTSUP")
 
 
-@pytest.mark.parametrize("suffix", ("vdi", "vhd", "vhdx", "qed"))
+@pytest.mark.parametrize("suffix", ("vdi", "vhd", "vhdx"))
 def test_foreign_suffix(viewcat, store, suffix):
     raw(store / f"disk.{suffix}")
     refused(viewcat, store, f"disk.{suffix}", "ENOTSUP")
