@@ -9,7 +9,7 @@
 #include "imgfs/image.h"
 
 /* Suffixes that declare no format, and that a view's name drops all the same. */
-static const char *const plain_suffixes[] = { "img", "dd", "iso", "ova", "vhdx" };
+static const char *const plain_suffixes[] = { "img", "dd", "iso", "ova" };
 
 const char *name_suffix(const char *name)
 {

@@ -18,7 +18,7 @@
 #include "imgfs/names.h"
 
 /* Suffixes that declare a format which this build may not read. */
-static const char *const foreign_suffixes[] = { "vhdx", "ova" };
+static const char *const foreign_suffixes[] = { "ova" };
 
 /* Suffixes of raw disks, though a file that bears one may be anything. */
 static const char *const raw_suffixes[] = { "img", "dd", "iso" };
@@ -32,7 +32,6 @@ static const struct {
 } foreign_magics[] = {
 	{ 0, 4, "QFI\xfb", "qcow of an unsupported version" },
 	{ 0, 6, "LUKS\xba\xbe", "a LUKS container" },
-	{ 0, 8, "vhdxfile", "a VHDX image" },
 	{ 0, 22, "Bochs Virtual HD Image", "a Bochs image" },
 	{ 0, 16, "#!/bin/sh\n#V2.0 ", "a cloop image" },
 	{ 0, 4, "kdmv", "a VMDK that was never finished" },

@@ -34,6 +34,7 @@ class Source:
     exact: bool = True  # QEMU shows all of the size (it cuts a qcow2 to whole sectors)
     granule: int | None = None  # what is not touched by this grain must be a hole
     qemu_holes: bool = True  # what QEMU calls unallocated must be a hole
+    qemu_map: bool = True  # QEMU tells data from holes (in a VHDX all is data)
     plain: Path | None = None  # the bytes of the image, where path is not a file that has them
 
     @property
@@ -141,7 +142,7 @@ EVERY_SHAPE = (
 )
 
 
-FORMATS = ("ova", "parallels", "qcow", "qcow2", "qed", "raw", "vdi", "vhd", "vmdk")
+FORMATS = ("ova", "parallels", "qcow", "qcow2", "qed", "raw", "vdi", "vhd", "vhdx", "vmdk")
 
 
 def load_all():

@@ -76,7 +76,7 @@ def test_holes_of_the_disk(source, raw_map):
         for start, end in [*source.shape.touched(source.granule), (source.size, source.size)]:
             assert start <= at or is_hole(at, start), (at, start)
             at = end
-    if not source.qemu:
+    if not source.qemu or not source.qemu_map:
         return
     for start, end, present, zero in qemu_map(source.driver, source.path, source.root):
         end = min(end, source.size)
