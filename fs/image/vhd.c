@@ -32,8 +32,8 @@
  * Entry b of the table is the sector where block b is, all ones where it is not there. A block is
  * preceded by a bitmap of its sectors, the first one in the highest bit, padded to whole sectors. A
  * sector whose bit is clear was never written: it is the parent's, or zeros. VirtualBox reads it
- * like that; QEMU ignores bitmaps, and 7-Zip takes a clear bit for an error. Since the blocks are
- * what is allocated, the map of a dynamic disk's kinds does not look at bitmaps.
+ * like that; QEMU ignores bitmaps, and 7-Zip takes a clear bit for an error. What is allocated are
+ * the blocks: for the map of kinds no bitmap is read, since each is in a page of its own.
  *
  * How large is the disk? QEMU takes the product of the geometry, which the specification rounds
  * down, unless the creator is known to mean the current size. Virtual PC, whose habit that is,
@@ -310,8 +310,7 @@ static int set_blocks(struct layer *layer, struct vhd *v, const uint8_t *header,
 	if (overlap(v->table, v->entries * 4, 0, VHD_FOOTER) ||
 		overlap(v->table, v->entries * 4, v->header, VHD_HEADER))
 		return why_set(why, -EINVAL, "its block allocation table lies onto its header");
-	/* A bitmap is looked through by the word. */
-	layer->unit = min_u64(v->block, 64 * SECTOR);
+	layer->unit = v->block;
 	return 0;
 }
 
@@ -438,8 +437,7 @@ static uint64_t bit_run(const uint8_t *bytes, uint64_t first, uint64_t end)
 }
 
 /* In a block that is there: the run of sectors that are written, or not. */
-static int map_block(const struct layer *layer, uint64_t place, uint64_t offset,
-	enum map_detail detail, struct extent *e)
+static int map_block(const struct layer *layer, uint64_t place, uint64_t offset, struct extent *e)
 {
 	const struct vhd *v = layer->state;
 	uint64_t base = offset - offset % v->block;
@@ -455,7 +453,7 @@ static int map_block(const struct layer *layer, uint64_t place, uint64_t offset,
 	written = t.bytes[0] & (0x80 >> sector % 8);
 	run = byte * 8 +
 	      bit_run(t.bytes, sector % 8, min_u64(t.length * 8, v->block / SECTOR - byte * 8));
-	table_done(layer, &t, detail);
+	table_put(layer, &t);
 	*e = (struct extent) {
 		.start = base + sector * SECTOR,
 		.end = min_u64(base + run * SECTOR, layer->size),
@@ -465,9 +463,8 @@ static int map_block(const struct layer *layer, uint64_t place, uint64_t offset,
 		e->kind = EXTENT_DATA;
 		e->file = layer->file;
 		e->offset = place + v->bitmap + sector * SECTOR;
-	}
-	if (written && detail == MAP_PLACE)
 		extent_cut(e, offset, v->data_end);
+	}
 	return 0;
 }
 
@@ -497,13 +494,13 @@ static int map_blocks(
 	if (r < 0)
 		return r;
 	entry = get_be32(t.bytes);
-	whole = entry == VHD_ABSENT || (detail == MAP_KIND && !v->differencing);
+	whole = entry == VHD_ABSENT || detail == MAP_KIND;
 	if (whole)
 		run = count_entries(&t, v->entries - index);
 	table_done(layer, &t, detail);
 	place = (uint64_t)entry * SECTOR;
 	if (!whole && place_ok(v, place))
-		return map_block(layer, place, offset, detail, e);
+		return map_block(layer, place, offset, e);
 	*e = (struct extent) {
 		.start = index * v->block,
 		.end = min_u64((index + run) * v->block, layer->size),
