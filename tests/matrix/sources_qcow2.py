@@ -226,6 +226,94 @@ def snapshots(build):
     return build.source(NAME, "qcow2", standalone=True)
 
 
+# ---- internal snapshots, as images of their own ----
+
+
+def at_snapshot(options="", granule=UNIT, fill=None, after=None, files=1, below=None):
+    """What is seen is the snapshot; `after` is what has become of the active state since then."""
+
+    def build_it(build):
+        layers = [(build.shape, TOP)]
+        if below:
+            base = resized(shapes.FRAG2, build.shape.size)
+            shapes.write_raw(build.file(below), base.size, [(base, BELOW)])
+            layers.insert(0, (base, BELOW))
+        build.expect(*layers)
+        create(build, options, below=below, below_format="raw" if below else None)
+        (fill or fill_plainly)(build)
+        build.qemu_img("snapshot", "-c", "then", NAME)
+        (after or overwritten)(build)
+        return build.source(
+            f"{NAME}//then", "qcow2", standalone=False, granule=None if below else granule, files=files,
+            qemu=False, check=False, plain=build.file(NAME),
+        )  # fmt: skip
+
+    return build_it
+
+
+def fill_plainly(build):
+    build.fill("qcow2", NAME)
+
+
+def fill_packed(build):
+    """Compressed clusters and plain ones in turn."""
+    io = build.qemu_io()
+    for number, data in build.units(UNIT).items():
+        start = number * UNIT
+        if data:
+            length = min(UNIT, build.shape.size - start)
+            io.write(start, data[:length], "-c" if number % 2 else "")
+    io.run("qcow2", NAME, build.root)
+
+
+def overwritten(build):
+    """Other data, and zeros where there was some: some clusters stay those of the snapshot."""
+    build.fill("qcow2", NAME, resized(shapes.FRAG2, build.shape.size), BELOW)
+    io = build.qemu_io()
+    io.zero(0, min(build.shape.size, 3 * UNIT))
+    io.run("qcow2", NAME, build.root)
+
+
+def emptied(build):
+    io = build.qemu_io()
+    io.zero(0, build.shape.size, "-u")
+    io.run("qcow2", NAME, build.root)
+
+
+def resized_to(size):
+    def after(build):
+        overwritten(build)
+        build.qemu_img("resize", "-q", "--shrink", NAME, size(build.shape.size))
+
+    return after
+
+
+def snapshot_and_fill(build):
+    build.qemu_img("snapshot", "-c", "a snapshot with a longer name", NAME)
+    fill_plainly(build)
+
+
+def one_of_many(build):
+    """Before and behind it in the table are others, of other states."""
+    overwritten(build)
+    build.qemu_img("snapshot", "-c", "a", NAME)
+    emptied(build)
+
+
+variant("qcow2-at-snapshot", also=(shapes.CHECKER, shapes.ZEROS, shapes.NOTHING))(at_snapshot())
+variant("qcow2-at-snapshot-v2")(at_snapshot("compat=0.10"))
+variant("qcow2-at-snapshot-512", shapes.FRAG)(at_snapshot("cluster_size=512", 512))
+variant("qcow2-at-snapshot-2m", shapes.FRAG)(at_snapshot("cluster_size=2M", 2 * shapes.MIB))
+variant("qcow2-at-snapshot-mixed-zlib")(at_snapshot(fill=fill_packed))
+variant("qcow2-at-snapshot-mixed-zstd")(at_snapshot("compression_type=zstd", fill=fill_packed))
+variant("qcow2-at-snapshot-extended-l2")(at_snapshot("extended_l2=on", 2 * KIB))
+variant("qcow2-at-snapshot-before-growth")(at_snapshot(after=resized_to(lambda size: size + GIB)))
+variant("qcow2-at-snapshot-before-shrinking")(at_snapshot(after=resized_to(lambda size: size // 2 // 512 * 512)))
+variant("qcow2-at-snapshot-of-what-is-gone")(at_snapshot(after=emptied))
+variant("qcow2-at-snapshot-of-many")(at_snapshot(fill=snapshot_and_fill, after=one_of_many))
+variant("qcow2-at-snapshot-over-raw")(at_snapshot(files=2, below="disk-base.raw"))
+
+
 # ---- chains ----
 
 
