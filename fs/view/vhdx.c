@@ -307,7 +307,8 @@ static int vhdx_layout(struct view *view, struct why *why)
 
 static bool vhdx_surely_fits(uint64_t virtual_size)
 {
-	return virtual_size > 0 && virtual_size <= DISK_MAX;
+	/* Of a larger disk the map may be too scattered to be kept: OCCUPANCY_MAX_MEMORY. */
+	return virtual_size > 0 && virtual_size <= 8ull << 40;
 }
 
 const struct view_format view_format_vhdx = {

@@ -222,7 +222,7 @@ def test_recorded_format_must_be_true(viewcat, store):
         refused(viewcat, store, TOP, "EINVAL")
 
 
-@pytest.mark.parametrize("image_format", ("vdi", "nbd", "file", "host_device", "luks", "blkdebug"))
+@pytest.mark.parametrize("image_format", ("bochs", "nbd", "file", "host_device", "luks", "blkdebug"))
 def test_recorded_format_of_others(viewcat, store, image_format):
     raw(store / "disk-base.img")
     overlay(store / TOP, "disk-base.img", image_format)
