@@ -15,7 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "matrix"))
 
+import parallels_writer as p  # noqa: E402
 import qcow2_writer as q  # noqa: E402
+import qcow_writer as q1  # noqa: E402
+import qed_writer as qed  # noqa: E402
 import vdi_writer as vdi  # noqa: E402
 import vhd_writer as vhd  # noqa: E402
 import vmdk_writer as v  # noqa: E402
@@ -251,6 +254,86 @@ def vdi_seeds(seeds):
     data = seeds.made(vdi.write_vdi, 6 * 4096, blocks, kind=vdi.DIFFERENCING, parent=parent, **small)
     seeds.add("vdi", "differencing", data)
     seeds.add("vdi", "another-parent", poked(data, 424, "<I", 1))
+
+
+# ---- qcow, QED, Parallels ----
+
+
+def qcow_mixed(bits=9, l2_bits=6, size=40000, **kwargs):
+    image = q1.QcowWriter(size, bits, l2_bits, **kwargs)
+    for number in (0, 1, 2, 5, 64):
+        if number < -(-size // image.cluster):
+            image.plain(number, noise(image.cluster, number))
+    for number in (6, 8):
+        image.pack(number, (b"imgfs" * image.cluster)[: image.cluster], gap=number)
+    return image.bytes()
+
+
+def qcow_seeds(s):
+    mixed = qcow_mixed()
+    s.add("qcow", "mixed", mixed)
+    s.add("qcow", "clusters-4k", qcow_mixed(12, 9))
+    s.add("qcow", "backing", qcow_mixed(backing=b"disk-base.raw"))
+    s.add("qcow", "as-overlays-have-it", qcow_mixed(9, 12, backing=b"disk.raw"))
+    s.add("qcow", "empty", q1.QcowWriter(1 << 20, 9, 6).bytes())
+    s.add("qcow", "cut", mixed[:-100])
+    for name, offset, fmt, value in (
+        ("encrypted", q1.CRYPT, ">I", 1),
+        ("size-max", q1.SIZE, ">Q", (1 << 63) - 1),
+        ("l1-far", q1.L1_OFFSET, ">Q", 1 << 40),
+        ("bits", q1.CLUSTER_BITS, ">H", 0x1114),
+    ):
+        s.add("qcow", name, poked(mixed[:1024], offset, fmt, value))
+    commands = ["qemu-img create -q -f qcow qemu 40000", "qemu-io -f qcow qemu -c"]
+    s.add("qcow", "qemu", s.qemu("qemu", commands[0].split(), [*commands[1].split(), "write -P 5 512 1000"]))
+
+
+def qed_image(**kwargs):
+    image = qed.QedWriter(40960, 4096, 1, **kwargs)
+    image.plain(0, noise(4096))
+    image.plain(3, noise(4096, 3))
+    image.zero(4)
+    return image.bytes()
+
+
+def qed_seeds(s):
+    mixed = qed_image()
+    s.add("qed", "mixed", mixed)
+    s.add("qed", "backing", qed_image(backing=b"disk-base.raw"))
+    s.add("qed", "backing-raw", qed_image(backing=b"disk.raw", features=qed.RAW_BACKING | qed.NEED_CHECK))
+    s.add("qed", "long-header", qed_image(header=2, backing=b"disk.raw", name_at=4100))
+    s.add("qed", "cut", mixed[:-100])
+    for name, offset, fmt, value in (
+        ("feature-unknown", qed.FEATURES, "<Q", 8),
+        ("size-max", qed.SIZE, "<Q", (1 << 63) - 512),
+        ("size-odd", qed.SIZE, "<Q", 1),
+        ("l1-far", qed.L1_OFFSET, "<Q", 1 << 40),
+        ("l2-far", 4096, "<Q", 1 << 40),
+        ("table-16", qed.TABLE, "<I", 16),
+    ):
+        s.add("qed", name, poked(mixed[:8192], offset, fmt, value))
+    commands = ["qemu-img create -q -f qed -o cluster_size=4k,table_size=2 qemu 40960", "qemu-io -f qed qemu -c"]
+    s.add("qed", "qemu", s.qemu("qemu", commands[0].split(), [*commands[1].split(), "write -P 5 512 1000"]))
+
+
+def parallels_seeds(s):
+    blocks = {0: noise(2048), 1: noise(2048, 1), 4: noise(2048, 4)}
+    images = {
+        "clusters": {}, "sectors": {"magic": p.IN_SECTORS}, "scattered": {"order": lambda numbers: numbers[::-1]},
+        "not-said": {"magic": p.IN_SECTORS, "data": 3, "say_data": False}, "in-use": {"in_use": p.IN_USE},
+        "cut": {"cut": 100},
+    }  # fmt: skip
+    for name, layout in images.items():
+        s.add("parallels", name, s.made(p.write_parallels, 9728, blocks, cluster=2048, **layout))
+    mixed = s.made(p.write_parallels, 9728, blocks, cluster=2048)
+    for name, offset, fmt, value in (
+        ("size-max", p.SECTORS, "<Q", (1 << 54) - 1),
+        ("entries", p.ENTRIES, "<I", 1 << 30),
+        ("clusters-of-none", p.TRACKS, "<I", 0),
+        ("version", p.VERSION, "<I", 3),
+        ("entry-far", p.BAT, "<I", 0xFFFFFFFF),
+    ):
+        s.add("parallels", name, poked(mixed, offset, fmt, value))
 
 
 # ---- VMDK ----
@@ -585,6 +668,9 @@ def main():
     qcow2_seeds(s)
     vhd_seeds(s)
     vdi_seeds(s)
+    qcow_seeds(s)
+    qed_seeds(s)
+    parallels_seeds(s)
     hosted_seeds(s)
     snapshot_seeds(s)
     for name, text in DESCRIPTORS.items():
