@@ -57,8 +57,8 @@ static int add_candidate(const struct layer *layer, const char *from, const char
 
 	if (name[0] == '.' || !format_has_suffix(layer->format, name_suffix(name)))
 		return 0;
-	r = reference_resolve(
-		image->context->datastore, image->layers[0].file->path, from, name, strlen(name), &path, NULL);
+	r = reference_resolve(image->context->datastore, image->layers[0].file->path, from, name,
+		strlen(name), &path, NULL);
 	if (r < 0)
 		return r == -ENOMEM ? why_set(why, r, "out of memory") : 0;
 	if (strcmp(path, layer->file->path) == 0) {
