@@ -97,6 +97,18 @@ static int add(
 	return 0;
 }
 
+static bool has_own_id(const struct seen *seen, const struct snapshot_seen *one)
+{
+	for (size_t i = 0; i < seen->count; i++) {
+		const struct snapshot_seen *other = &seen->list[i];
+
+		if (other != one && other->id_length == one->id_length &&
+			memcmp(other->id, one->id, one->id_length) == 0)
+			return false;
+	}
+	return true;
+}
+
 /* First those that have names of their own, so that no id takes one of these. */
 static int name_them(const struct seen *seen, bool by_id, struct snapshots *s)
 {
@@ -108,7 +120,7 @@ static int name_them(const struct seen *seen, bool by_id, struct snapshots *s)
 		if (!by_id && named)
 			r = add(s, one, one->name, one->name_length);
 		else if (by_id && !named && can_be_in_path(one->id, one->id_length) &&
-			 !is_taken(s, one->id, one->id_length))
+			 has_own_id(seen, one) && !is_taken(s, one->id, one->id_length))
 			r = add(s, one, one->id, one->id_length);
 		else if (by_id && !named)
 			log_limited("%s: its snapshot number %u has no name that can be shown",

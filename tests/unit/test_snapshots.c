@@ -9,6 +9,7 @@ struct wanted {
 	const char *id, *name;
 	size_t id_length, name_length; /* 0: that of the text */
 	uint64_t size;                 /* 0: no extra data */
+	uint32_t extra;                /* bytes of it; 0: as is usual */
 	uint32_t l1_entries;
 	uint64_t l1;
 };
@@ -17,7 +18,7 @@ static void add_entry(struct qcow2_image *q, const struct wanted *w)
 {
 	size_t id = w->id_length ? w->id_length : strlen(w->id);
 	size_t name = w->name_length ? w->name_length : strlen(w->name);
-	uint32_t extra = w->size ? 24 : 0;
+	uint32_t extra = w->extra ? w->extra : w->size ? 24 : 0;
 	uint64_t at = qcow2_append(q, round_up(40 + extra + id + name, 8));
 	uint8_t *p = q->file + at;
 
@@ -26,7 +27,7 @@ static void add_entry(struct qcow2_image *q, const struct wanted *w)
 	put_be16(p + 12, (uint16_t)id);
 	put_be16(p + 14, (uint16_t)name);
 	put_be32(p + 36, extra);
-	if (extra)
+	if (extra >= 16)
 		put_be64(p + 48, w->size);
 	memcpy(p + 40 + extra, w->id, id);
 	memcpy(p + 40 + extra + id, w->name, name);
@@ -102,6 +103,13 @@ static void test_names(void **state)
 	CHECK("1");
 }
 
+static void test_ids_of_several(void **state)
+{
+	(void)state;
+	WRITE({ S("1", "x"), S("1", "x"), S("2", "x"), S("3", "y"), S("3", "") });
+	CHECK("y", "2");
+}
+
 static void test_long_names(void **state)
 {
 	static char longest[201], longer[202];
@@ -147,6 +155,63 @@ static void test_sizes(void **state)
 	assert_int_equal(image_size(image), SIZE);
 	assert_true(image_is_standalone(image));
 	image_unref(image);
+}
+
+static void check_size(const char *path, uint64_t size)
+{
+	struct image *image = open_image(path);
+
+	assert_int_equal(image_size(image), size);
+	image_unref(image);
+}
+
+/* The size of the disk is bytes 8 to 15 of the extra data. */
+static void test_extra_data(void **state)
+{
+	(void)state;
+	WRITE({ S("1", "8", .extra = 8), S("2", "15", .extra = 15),
+		S("3", "16", .extra = 16, .size = MIB), S("4", "17", .extra = 17, .size = MIB + 1),
+		S("5", "1024", .extra = 1024, .size = MIB + 2),
+		S("6", "1025", .extra = 1025, .size = MIB + 3), S("7", "last") });
+	CHECK("8", "15", "16", "17", "1024");
+	check_size("x.qcow2//8", SIZE);
+	check_size("x.qcow2//15", SIZE);
+	check_size("x.qcow2//16", MIB);
+	check_size("x.qcow2//17", MIB + 1);
+	check_size("x.qcow2//1024", MIB + 2);
+	check_refused("x.qcow2//1025", -ENOENT, "'1025'");
+}
+
+/* A name that the file does not hold is not one of zeros, which would leave the id. */
+static void test_cut_entry(void **state)
+{
+	struct stat st;
+
+	(void)state;
+	WRITE({ S("1", "a"), S("2", "name") });
+	CHECK("a", "name");
+	assert_int_equal(stat(store_path("x.qcow2"), &st), 0);
+	assert_true(store_truncate("x.qcow2", (uint64_t)st.st_size - 3)); /* what pads it */
+	CHECK("a", "name");
+	assert_true(store_truncate("x.qcow2", (uint64_t)st.st_size - 4));
+	CHECK("a");
+	check_refused("x.qcow2//2", -ENOENT, "'2'");
+}
+
+static void test_many(void **state)
+{
+	static struct wanted list[SNAPSHOTS_MAX + 1];
+	static char names[SNAPSHOTS_MAX + 1][8];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(list); i++) {
+		snprintf(names[i], sizeof(names[i]), "%zu", i);
+		list[i] = (struct wanted)S("", names[i], .size = MIB + i);
+	}
+	write_image(list, COUNT(list));
+	check_size("x.qcow2//0", MIB);
+	check_size("x.qcow2//1023", MIB + 1023);
+	check_refused("x.qcow2//1024", -ENOENT, "'1024'");
 }
 
 static void test_not_there(void **state)
@@ -227,19 +292,136 @@ static void test_damage(void **state)
 	image = open_image("x.qcow2");
 	assert_int_equal(image_snapshots(image, &s), 0);
 	assert_int_equal(s.count, 0);
+	snapshots_free(&s);
 	image_unref(image);
 	check_refused("x.qcow2//a", -ENOENT, "'a'");
+}
+
+/* ---- other files ---- */
+
+/* An image with one snapshot of it; `edit` names another file. */
+static void write_naming(void (*edit)(struct qcow2_image *q))
+{
+	struct wanted w = S("1", "y", .l1_entries = 1);
+	struct qcow2_image q;
+	uint64_t table;
+
+	qcow2_begin(&q, 16, SIZE);
+	edit(&q);
+	w.l1 = q.l1;
+	table = qcow2_append_cluster(&q, 0);
+	add_entry(&q, &w);
+	put_be32(q.file + 60, 1);
+	put_be64(q.file + 64, table);
+	qcow2_write(&q, "x.qcow2");
+	qcow2_end(&q);
+}
+
+static void on_own_family(struct qcow2_image *q)
+{
+	qcow2_backing(q, "x-base.raw", "raw");
+}
+
+static void on_family_of_name(struct qcow2_image *q)
+{
+	qcow2_backing(q, "y-base.raw", "raw");
+}
+
+/* What an image may name is told by its file, and not by what a snapshot is called. */
+static void test_references(void **state)
+{
+	struct image *image;
+
+	(void)state;
+	store_text("x-base.raw", "lower");
+	store_text("y-base.raw", "another's");
+	write_naming(on_own_family);
+	image = open_image("x.qcow2//y");
+	assert_int_equal(image_file_count(image), 2);
+	assert_string_equal(image_file(image, 0)->path, "x.qcow2");
+	assert_string_equal(image_file(image, 1)->path, "x-base.raw");
+	image_unref(image);
+	write_naming(on_family_of_name);
+	check_refused("x.qcow2//y", -EPERM, "references=datastore");
+	check_refused("x.qcow2", -EPERM, "references=datastore");
+}
+
+static void in_data_file(struct qcow2_image *q)
+{
+	put_be64(q->file + 72, 1u << 2);
+	qcow2_extension(q, 0x44415441, "x-data.raw", 10);
+}
+
+/* There clusters have the places that they have in the disk, so there is no older state. */
+static void test_data_file(void **state)
+{
+	(void)state;
+	store_write("x-data.raw", "", 0);
+	assert_true(store_truncate("x-data.raw", SIZE));
+	write_naming(in_data_file);
+	image_unref(open_image("x.qcow2"));
+	check_refused("x.qcow2//y", -EINVAL, "snapshots");
+}
+
+/* Both states at a time: neither takes the other's tables or units out of the cache. */
+static void test_two_at_a_time(void **state)
+{
+	static uint8_t now[4096], then[4096];
+	struct wanted w = S("1", "then", .l1_entries = 1);
+	struct qcow2_image q;
+	struct image *images[2];
+	struct view *views[2];
+	uint64_t l1, l2, data, table, done;
+	uint8_t bytes[4096];
+
+	(void)state;
+	memset(now, 'n', sizeof(now));
+	memset(then, 't', sizeof(then));
+	qcow2_begin(&q, 12, 8192);
+	qcow2_packed(&q, 0, now);
+	l1 = qcow2_append_cluster(&q, 4096);
+	l2 = qcow2_append_cluster(&q, 4096);
+	data = qcow2_append_cluster(&q, 4096);
+	put_be64(q.file + l1, l2);
+	put_be64(q.file + l2, data);
+	memcpy(q.file + data, then, 4096);
+	table = qcow2_append_cluster(&q, 0);
+	w.l1 = l1;
+	add_entry(&q, &w);
+	put_be32(q.file + 60, 1);
+	put_be64(q.file + 64, table);
+	qcow2_write(&q, "x.qcow2");
+	qcow2_end(&q);
+	for (size_t i = 0; i < 2; i++) {
+		images[i] = open_image(i ? "x.qcow2//then" : "x.qcow2");
+		views[i] = open_view(images[i], "raw");
+	}
+	for (size_t i = 0; i < 6; i++) {
+		assert_int_equal(view_read(views[i % 2], 0, 4096, bytes, &done), 0);
+		assert_bytes(bytes, i % 2 ? then : now, 4096);
+	}
+	for (size_t i = 0; i < 2; i++) {
+		view_close(views[i]);
+		image_unref(images[i]);
+	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		store_test(test_names),
+		store_test(test_ids_of_several),
 		store_test(test_long_names),
 		store_test(test_sizes),
+		store_test(test_extra_data),
+		store_test(test_cut_entry),
+		store_test(test_many),
 		store_test(test_not_there),
 		store_test(test_bytes),
 		store_test(test_damage),
+		store_test(test_references),
+		store_test(test_data_file),
+		store_test(test_two_at_a_time),
 	};
 
 	return run_unit_tests(tests);
