@@ -247,6 +247,39 @@ def data_file(store):
     return made(QCOW2, symbols=symbols, others={"data": "disk-data.raw"})
 
 
+def snapshot_entry(number, name, l1, size):
+    extra = struct.pack(">QQQ", 0, size, 0)
+    entry = struct.pack(">QIHHIIQII", l1, 1, 1, len(name), 0, 0, 0, 0, len(extra)) + extra + b"%d" % number + name
+    return entry.ljust(-(-len(entry) // 8) * 8, b"\0")
+
+
+@base
+def snapshots(store):
+    """The snapshot "old" of an image that has another, "new", and another active state, of which
+    there is only unit 0. Behind the end of its disk is the state of a machine, "vm". The table of
+    the snapshots, snap and snap2, ends the file."""
+    path = store / QCOW2
+    image = Qcow2Writer(MIB)
+    fill_plain(image)
+    vm = image._place(b"a machine" * 7281 + bytes(7), UNIT)
+    active = image._place(bytes(UNIT), UNIT)
+    l2 = image._place(bytes(UNIT), UNIT)
+    now = image._place(data(0, seed=BELOW_SEED), UNIT)
+    image.write(path)
+    symbols = qcow2_symbols(path)
+    poke(path, symbols["l2"] + 8 * UNITS, struct.pack(">Q", vm))
+    poke(path, active, struct.pack(">Q", l2 | 1 << 63))
+    poke(path, l2, struct.pack(">Q", now | 1 << 63))
+    snap = path.stat().st_size
+    first = snapshot_entry(1, b"old", symbols["l1"], MIB)
+    second = snapshot_entry(2, b"new", active, MIB)
+    poke(path, snap, first + second)
+    poke(path, 40, struct.pack(">Q", active))
+    poke(path, 60, struct.pack(">IQ", 2, snap))
+    symbols |= {"vm": vm, "active": active, "now": now, "snap": snap, "snap2": snap + len(first)}
+    return made(f"{QCOW2}//old", target=QCOW2, symbols=symbols)
+
+
 def endless(store, cluster_bits, size, l1_at):
     """A disk with nothing in it whose L1 table is a hole of the file."""
     image = Qcow2Writer(MIB, cluster_bits)

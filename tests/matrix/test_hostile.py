@@ -37,6 +37,8 @@ FIELDS = {
         l1.offset l1.copied l1.reserved l2.offset l2.copied l2.compressed l2.zero l2.reserved
         extended.word extended.allocated extended.zero packed.offset packed.sectors packed.payload
         backing.name backing.file data.file data.name""",
+    "snapshots": """nb_snapshots snapshots_offset l1_offset l1_size id_size name_size extra_size disk_size id name
+        l1.offset l2.offset l2.copied active.l1 file""",
     "hosted": """magic version flags capacity grainSize descriptorOffset descriptorSize numGTEsPerGT rgdOffset
         gdOffset overHead uncleanShutdown newlines compressAlgorithm padding file
         rgd.entry rgt.entry gd.entry gt.entry grain.lba grain.size grain.payload grain.padding
