@@ -405,6 +405,9 @@ static int open_and_serve(const struct run *run)
 
 	images.cache = cache_new(run->settings->cache_size);
 	images.crew = crew_new(crew_suggested());
+	run->datastore->cache = images.cache;
+	run->datastore->scan_gzip = run->options->scan_gzip;
+	run->datastore->interrupted = front_interrupted;
 	if (images.cache && images.crew &&
 		catalog_new(&images, &run->settings->catalog, &front.catalog) == 0)
 		status = mount_and_serve(run, &front);

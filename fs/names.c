@@ -2,6 +2,7 @@
 #include "imgfs/names.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -39,10 +40,47 @@ bool name_has_suffix(const char *name, const char *suffix)
 	return strcasecmp(name_suffix(name), suffix) == 0;
 }
 
+/* Compressions that files have, whether this build reads them or not. */
+static bool is_compression(const char *suffix)
+{
+	static const char *const known[] = { "gz", "xz", "zst", "bz2", "lz4", "lzma", "lz", "Z" };
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		if (strcasecmp(suffix, known[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Without its suffix, and without that suffix's dot. False: too long to be a name. */
+static bool cut_suffix(const char *name, const char *suffix, char cut[NAME_MAX + 1])
+{
+	size_t length = (size_t)(suffix - name) - 1;
+
+	if (length > NAME_MAX)
+		return false;
+	memcpy(cut, name, length);
+	cut[length] = '\0';
+	return true;
+}
+
+const char *name_compression(const char *name)
+{
+	const char *suffix = name_suffix(name);
+	char inner[NAME_MAX + 1];
+
+	if (!is_compression(suffix) || !cut_suffix(name, suffix, inner))
+		return NULL;
+	return name_suffix_known(name_suffix(inner)) ? suffix : NULL;
+}
+
 size_t name_stem_length(const char *name)
 {
 	const char *suffix = name_suffix(name);
+	char inner[NAME_MAX + 1];
 
+	if (name_compression(name) && cut_suffix(name, suffix, inner))
+		return name_stem_length(inner);
 	if (name_suffix_known(suffix))
 		return (size_t)(suffix - name) - 1;
 	return strlen(name);

@@ -110,6 +110,10 @@ static void finish(struct archived *archived)
 		archived_refuse(&files[i - 1], -EINVAL, "the archive has two files of its name");
 		archived_refuse(&files[i], -EINVAL, "the archive has two files of its name");
 	}
+	for (size_t i = 0; i < archived->count; i++) {
+		if (name_compression(files[i].name))
+			archived_refuse(&files[i], -ENOTSUP, "it is compressed within the archive");
+	}
 	archived->finding.memory = sizeof(*archived) + archived->capacity * sizeof(*files);
 	for (size_t i = 0; i < archived->count; i++)
 		archived->finding.memory += strlen(files[i].name) +

@@ -22,6 +22,7 @@
 #include "gate.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/log.h"
+#include "imgfs/names.h"
 #include "keeper.h"
 
 static atomic_uint open_files;
@@ -228,9 +229,19 @@ int gate_open(const struct datastore *ds, const char *path, struct file **file, 
 int datastore_open_file(
 	const struct datastore *ds, const char *path, struct file **file, struct why *why)
 {
+	const char *suffix = name_compression(path_name(path));
 	int r = gate_open(ds, path, file, why);
 
-	return r == -ENOTDIR ? archive_open_file(ds, path, file, why) : r;
+	if (r == -ENOTDIR)
+		return archive_open_file(ds, path, file, why);
+	if (r < 0 || !suffix)
+		return r;
+	r = packed_set(ds, *file, suffix, why);
+	if (r < 0) {
+		file_unref(*file);
+		*file = NULL;
+	}
+	return r;
 }
 
 int datastore_open_dir(const struct datastore *ds, const char *path)

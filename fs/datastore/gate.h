@@ -19,6 +19,12 @@ int archive_open_file(
 	const struct datastore *ds, const char *path, struct file **file, struct why *why);
 int archive_stat(const struct datastore *ds, const char *path, struct stat *st);
 
+/*
+ * The plain file, whose name ends in the suffix of a compression, becomes what is in it. 0 or
+ * -errno with the reason.
+ */
+int packed_set(const struct datastore *ds, struct file *file, const char *suffix, struct why *why);
+
 /* Gives the file another path. 0 or -ENOMEM. */
 int file_set_path(struct file *file, const char *path);
 

@@ -14,6 +14,7 @@
 
 #include "image_private.h"
 #include "imgfs/checked.h"
+#include "imgfs/cleanup.h"
 #include "imgfs/log.h"
 #include "imgfs/names.h"
 
@@ -277,9 +278,16 @@ int recognise_as(const struct file *file, const struct image_format *format, str
 int recognise(const struct image_context *context, const struct file *file,
 	const struct image_format **format, bool *declared, struct why *why)
 {
-	const char *slash = strrchr(file->path, '/');
-	const char *suffix = name_suffix(slash ? slash + 1 : file->path);
+	const char *last = path_name(file->path);
+	const char *compression = name_compression(last);
+	/* Of a compressed file that counts which is in it. */
+	autofree char *name =
+		strndup(last, compression ? (size_t)(compression - last) - 1 : strlen(last));
+	const char *suffix;
 
+	if (!name)
+		return why_set(why, -ENOMEM, "out of memory");
+	suffix = name_suffix(name);
 	*format = format_by_rule(context, file->path);
 	if (!*format) {
 		int r = format_by_suffix(file, suffix, format, why);

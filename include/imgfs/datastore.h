@@ -31,8 +31,18 @@ struct datastore {
 	enum reference_policy references;
 	bool follow_symlinks;
 	struct keeper *keeper; /* what was found out about files */
+
+	/* The caller's; outlives the open files. NULL: no compressed file can be opened. */
+	struct cache *cache;
+
+	/* May a compressed file that has no index be read from end to end to find one? */
+	bool scan_gzip;
+
+	/* As that of struct image_context, for a pass that takes long. NULL: never. */
+	bool (*interrupted)(void);
 };
 
+struct cache;
 struct content;
 struct keeper;
 
@@ -72,7 +82,8 @@ void datastore_close(struct datastore *ds);
 /*
  * Opens the regular file at path, relative to the root, beneath the root: no symlinks (with
  * follow_symlinks: none that lead out), no magic links, no other file system, nothing that is
- * not a regular file. A path may go on in an archive (archive.h). *file has one reference. -ENOENT,
+ * not a regular file. A path may go on in an archive (archive.h), and of a compressed
+ * file (compression.h) what is in it is opened. *file has one reference. -ENOENT,
  * -EACCES, -ELOOP, -EXDEV, -EINVAL (not a regular file), -EMFILE (this process holds
  * DATASTORE_MAX_FILES already), ….
  */

@@ -12,10 +12,19 @@
  */
 const char *name_suffix(const char *name);
 
+/*
+ * The suffix of the compression of an image file: "gz" of "a.raw.gz", "xz" of "a.QCOW2.xz", NULL
+ * of "a.gz" and "a.tar.gz", which nothing says that there is an image in. Points into name.
+ */
+const char *name_compression(const char *name);
+
 /* Is it the suffix of an image file (.qcow2 .img .vmdk …), in any case? */
 bool name_suffix_known(const char *suffix);
 
-/* Length of name without one known suffix; the whole length where there is none. */
+/*
+ * Length of name without one known suffix, and that of its compression; the whole length where
+ * there is none.
+ */
 size_t name_stem_length(const char *name);
 
 /* Does the suffix of name equal `suffix`, in any case? */

@@ -2,7 +2,7 @@
 /*
  * faultcat: is an image ever read wrong because something fails?
  *
- *     faultcat [-r none|family|datastore] [-F GLOB:FORMAT] ROOT PATH
+ *     faultcat [-s] [-r none|family|datastore] [-F GLOB:FORMAT] ROOT PATH
  *
  * The image is read as every view while all goes well. Then system calls return short or fail,
  * every first, second, third, ... one, and allocations find no memory, each in turn. What is
@@ -39,6 +39,7 @@ struct subject {
 	struct samples *expected[MAX_VIEWS]; /* NULL: there is no such view */
 
 	/* Open at the moment, or NULL. */
+	struct datastore *datastore; /* the same as the context's */
 	struct image *image;
 	struct view *views[MAX_VIEWS];
 };
@@ -53,14 +54,14 @@ static void close_all(struct subject *s)
 	s->image = NULL;
 	cache_free(s->context.cache);
 	s->context.cache = NULL;
-	keeper_forget(s->context.datastore->keeper);
+	keeper_forget(s->datastore->keeper);
 }
 
 static bool take_samples(struct subject *s)
 {
 	struct why why = { "" };
 
-	s->context.cache = cache_new(CACHE_BYTES);
+	s->datastore->cache = s->context.cache = cache_new(CACHE_BYTES);
 	if (!s->context.cache || image_open(&s->context, s->path, &s->image, &why) < 0) {
 		fprintf(stderr, "%s: %s\n", s->path, why.text);
 		return false;
@@ -127,7 +128,7 @@ static bool endure(struct subject *s, size_t wanted, int error, unsigned *errors
 
 static bool begin(struct subject *s)
 {
-	s->context.cache = cache_new(CACHE_BYTES);
+	s->datastore->cache = s->context.cache = cache_new(CACHE_BYTES);
 	return s->context.cache != NULL;
 }
 
@@ -255,13 +256,15 @@ int main(int argc, char **argv)
 	enum reference_policy policy = REFERENCES_FAMILY;
 	struct format_rule rule;
 	struct datastore ds;
-	struct subject s = { .context = { .datastore = &ds, .rules = &rule } };
+	struct subject s = { .datastore = &ds, .context = { .datastore = &ds, .rules = &rule } };
 	struct why why = { "" };
+	bool scan_gzip = false;
 	int option, status;
 
-	while ((option = getopt(argc, argv, "+r:F:")) >= 0) {
-		bool good = option == 'r' && parse_policy(optarg, &policy);
+	while ((option = getopt(argc, argv, "+sr:F:")) >= 0) {
+		bool good = option == 's' || (option == 'r' && parse_policy(optarg, &policy));
 
+		scan_gzip = scan_gzip || option == 's';
 		if (option == 'F' && parse_rule(optarg, &rule)) {
 			s.context.rule_count = 1;
 			good = true;
@@ -270,7 +273,7 @@ int main(int argc, char **argv)
 			argc = 0;
 	}
 	if (argc != optind + 2) {
-		fprintf(stderr, "usage: faultcat [-r none|family|datastore] [-F GLOB:FORMAT]"
+		fprintf(stderr, "usage: faultcat [-s] [-r none|family|datastore] [-F GLOB:FORMAT]"
 				" ROOT PATH\n");
 		return 64;
 	}
@@ -278,6 +281,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s\n", why.text);
 		return 1;
 	}
+	ds.scan_gzip = scan_gzip;
 	s.path = argv[optind + 1];
 	status = run(&s);
 	datastore_close(&ds);

@@ -63,6 +63,8 @@ static void make_store(void)
 	atexit(remove_store);
 	store.context.datastore = &store.datastore;
 	store.context.cache = cache_new(CACHE_BYTES);
+	store.datastore.cache = store.context.cache;
+	store.datastore.scan_gzip = true;
 	fuzz_check(store.context.cache != NULL);
 }
 

@@ -142,7 +142,7 @@ EVERY_SHAPE = (
 )
 
 
-FORMATS = ("ova", "parallels", "qcow", "qcow2", "qed", "raw", "vdi", "vhd", "vhdx", "vmdk")
+FORMATS = ("compressed", "ova", "parallels", "qcow", "qcow2", "qed", "raw", "vdi", "vhd", "vhdx", "vmdk")
 
 
 def load_all():

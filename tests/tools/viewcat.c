@@ -2,7 +2,7 @@
 /*
  * viewcat: everything that a mount shows of one image, without a mount.
  *
- *     viewcat [-z] [-r none|family|datastore] [-F GLOB:FORMAT]... [-n NAME] [-V OPTION=WORD]...
+ *     viewcat [-sz] [-r none|family|datastore] [-F GLOB:FORMAT]... [-n NAME] [-V OPTION=WORD]...
  *             ROOT PATH COMMAND [ARGS]
  *
  *     -z                    detect_zeroes
@@ -605,7 +605,7 @@ static bool parse_rule(char *text, struct format_rule *rule)
 static int usage(void)
 {
 	fprintf(stderr,
-		"usage: viewcat [-z] [-r none|family|datastore] [-F GLOB:FORMAT]... [-n NAME]"
+		"usage: viewcat [-sz] [-r none|family|datastore] [-F GLOB:FORMAT]... [-n NAME]"
 		" [-V OPTION=WORD]... ROOT PATH"
 		" info|survey|cat|copy|map|dump|read|check [ARGS]\n");
 	return STATUS_USAGE;
@@ -618,10 +618,11 @@ int main(int argc, char **argv)
 	struct image_context context = { .rules = rules };
 	struct why why = { "" };
 	struct datastore ds;
+	bool scan_gzip = false;
 	int option, status, err;
 
 	view_options = view_options_default;
-	while ((option = getopt(argc, argv, "+zr:F:n:V:")) >= 0) {
+	while ((option = getopt(argc, argv, "+szr:F:n:V:")) >= 0) {
 		if (option == 'n') {
 			view_name = optarg;
 			continue;
@@ -630,6 +631,10 @@ int main(int argc, char **argv)
 			continue;
 		if (option == 'r' && parse_policy(optarg, &policy))
 			continue;
+		if (option == 's') {
+			scan_gzip = true;
+			continue;
+		}
 		if (option == 'z') {
 			context.detect_zeroes = true;
 			continue;
@@ -651,6 +656,8 @@ int main(int argc, char **argv)
 		return refused(err, &why);
 	context.datastore = &ds;
 	context.cache = cache_new(CACHE_BYTES);
+	ds.cache = context.cache;
+	ds.scan_gzip = scan_gzip;
 	context.crew = crew_new(2);
 	status = context.cache && context.crew ? run(&context, argv[1], argv + 2)
 					       : own_failure("memory");

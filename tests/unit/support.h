@@ -71,6 +71,7 @@ static inline int store_setup(void **state)
 	store.context.datastore = &store.datastore;
 	store.context.cache = cache_new(8u << 20);
 	assert_non_null(store.context.cache);
+	store.datastore.cache = store.context.cache;
 	return 0;
 }
 
