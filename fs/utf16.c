@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "imgfs/utf16.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "imgfs/cleanup.h"
@@ -46,24 +47,26 @@ static char *put_point(char *out, uint32_t point)
 	return out;
 }
 
-char *utf16_decode(const uint8_t *bytes, size_t length, bool big_endian)
+int utf16_decode(const uint8_t *bytes, size_t length, bool big_endian, char **text)
 {
 	const uint8_t *at = bytes, *end = bytes + length;
 	/* Two bytes become three at most, four become four. */
-	autofree char *text = malloc(length / 2 * 3 + 1);
-	char *out = text;
+	autofree char *decoded = malloc(length / 2 * 3 + 1);
+	char *out = decoded;
 
-	if (!text)
-		return NULL;
+	*text = NULL;
+	if (!decoded)
+		return -ENOMEM;
 	while (at < end) {
 		uint32_t point;
 
 		if (!next_point(&at, end, big_endian, &point))
-			return NULL;
+			return -EINVAL;
 		if (point == 0)
 			break;
 		out = put_point(out, point);
 	}
 	*out = '\0';
-	return steal_ptr(text);
+	*text = steal_ptr(decoded);
+	return 0;
 }

@@ -74,13 +74,34 @@ static int add_candidate(const struct layer *layer, const char *from, const char
 	return 0;
 }
 
+static int read_names(const struct layer *layer, const char *from, DIR *stream,
+	struct candidates *c, struct why *why)
+{
+	const struct dirent *entry;
+
+	for (unsigned names = 0; names < NAMES_MAX; names++) {
+		int r;
+
+		errno = 0;
+		entry = readdir(stream);
+		if (!entry && errno != 0)
+			return why_set(why, -errno, "its parent cannot be looked for: %s",
+				strerror(errno));
+		if (!entry)
+			break;
+		r = add_candidate(layer, from, entry->d_name, c, why);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static int list_candidates(
 	const struct layer *layer, const char *from, struct candidates *c, struct why *why)
 {
 	const char *slash = strrchr(from, '/');
 	autofree char *directory = strndup(from, slash ? (size_t)(slash - from) : 0);
 	DIR *stream cleanup_with(close_stream) = NULL;
-	const struct dirent *entry;
 	int r, fd;
 
 	if (!directory)
@@ -93,14 +114,17 @@ static int list_candidates(
 		close(fd);
 		return why_set(why, -ENOMEM, "out of memory");
 	}
-	for (unsigned names = 0; names < NAMES_MAX && (entry = readdir(stream)); names++) {
-		r = add_candidate(layer, from, entry->d_name, c, why);
-		if (r < 0)
-			return r;
-	}
-	if (c->count > 0)
+	r = read_names(layer, from, stream, c, why);
+	if (r == 0 && c->count > 0)
 		qsort(c->paths, c->count, sizeof(c->paths[0]), compare_paths);
-	return 0;
+	return r;
+}
+
+/* Is it so with this file, and will stay so? One that cannot be opened is not the parent then. */
+static bool is_lasting(int err)
+{
+	return err == -ENOENT || err == -EACCES || err == -EPERM || err == -ELOOP ||
+	       err == -EXDEV || err == -EINVAL || err == -ENOTDIR;
 }
 
 /* *match says what the file is to the layer; *file is set, with a reference, unless PARENT_NOT. */
@@ -113,18 +137,22 @@ static int try_candidate(const struct layer *layer, const char *path, struct fil
 	int r = datastore_open_file(layer->image->context->datastore, path, &opened, why);
 
 	*match = PARENT_NOT;
-	/* One that cannot be opened is not it, unless nothing can be. */
-	if (r < 0)
-		return r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : 0;
+	if (r < 0) {
+		why_prefix(why, "looking for its parent in %s", quote(path).text);
+		return is_lasting(r) ? 0 : r;
+	}
 	probe.size = opened->size;
 	probe.head_length = min_u64(PROBE_BYTES, probe.size);
-	if (file_read(opened, head, probe.head_length, 0) == 0)
+	r = file_read(opened, head, probe.head_length, 0);
+	if (r == 0)
 		*match = layer->format->is_parent(layer, &probe);
+	else
+		why_set(why, r, "looking for its parent in %s: %s", quote(path).text, strerror(-r));
 	if (*match == PARENT_NOT)
 		file_unref(opened);
 	else
 		*file = opened;
-	return 0;
+	return r;
 }
 
 /* Keeps in *file the first one that is of the right state, or else the first of another. */
@@ -155,12 +183,12 @@ static int search(const struct layer *layer, const char *from, struct file **fil
 
 /* The directory of a path as a path of its own, which is then looked for beside; NULL at the root.
  */
-static int directory_of(const char *path, char **directory)
+static int directory_of(const char *path, char **directory, struct why *why)
 {
 	const char *slash = strrchr(path, '/');
 
 	*directory = slash ? strndup(path, (size_t)(slash - path)) : NULL;
-	return slash && !*directory ? -ENOMEM : 0;
+	return slash && !*directory ? why_set(why, -ENOMEM, "out of memory") : 0;
 }
 
 int find_parent(const struct layer *layer, struct file **file, struct why *why)
@@ -177,7 +205,7 @@ int find_parent(const struct layer *layer, struct file **file, struct why *why)
 			layer->parent_name);
 	r = search(layer, layer->file->path, file, &best, why);
 	if (r == 0 && best != PARENT_YES && policy == REFERENCES_DATASTORE) {
-		r = directory_of(layer->file->path, &above);
+		r = directory_of(layer->file->path, &above, why);
 		if (r == 0 && above)
 			r = search(layer, above, file, &best, why);
 	}

@@ -170,20 +170,21 @@ static void use_slashes(char *name)
 	}
 }
 
-/* "file://./parent.vhd", as Xen writes it. The name alone, or NULL for any other URL. */
-static char *name_of_url(const uint8_t *text, size_t length)
+/* "file://./parent.vhd", as Xen writes it. The name alone, or -EINVAL for any other URL. */
+static int name_of_url(const uint8_t *text, size_t length, char **name)
 {
 	static const char start[] = "file://./";
 	size_t skip = sizeof(start) - 1;
 
 	if (length <= skip || memcmp(text, start, skip) != 0)
-		return NULL;
-	return strndup((const char *)text + skip, length - skip);
+		return -EINVAL;
+	*name = strndup((const char *)text + skip, length - skip);
+	return *name ? 0 : -ENOMEM;
 }
 
 /*
- * The name that the locators of this platform give, in *name; NULL where there is none to be had,
- * of which only a failure to read is an error.
+ * The name that the locators of this platform give, in *name; NULL where there is none to be had:
+ * what is not a name is passed over, but not what cannot be read.
  */
 static int read_locator(const struct layer *layer, const uint8_t *header, uint32_t platform,
 	char **name, struct why *why)
@@ -198,12 +199,12 @@ static int read_locator(const struct layer *layer, const uint8_t *header, uint32
 		if (get_be32(p) != platform || length == 0 || length > sizeof(text))
 			continue;
 		r = file_read(layer->file, text, length, get_be64(p + LOCATOR_OFFSET));
-		if (r == -ERANGE)
-			continue;
-		if (r < 0)
+		if (r == 0 && platform == PLATFORM_MACX)
+			r = name_of_url(text, length, name);
+		else if (r == 0)
+			r = utf16_decode(text, length, false, name);
+		if (r < 0 && r != -ERANGE && r != -EINVAL)
 			return why_set(why, r, "the name of its parent cannot be read");
-		*name = platform == PLATFORM_MACX ? name_of_url(text, length)
-						  : utf16_decode(text, length, false);
 		if (*name && **name)
 			return 0;
 		free(*name);
@@ -213,16 +214,20 @@ static int read_locator(const struct layer *layer, const uint8_t *header, uint32
 }
 
 /* The last component of what the header calls the parent, which may be a path of another host. */
-static char *plain_name(const uint8_t *header)
+static int plain_name(const uint8_t *header, char **name, struct why *why)
 {
-	autofree char *path = utf16_decode(header + VHD_HEADER_PARENT_NAME, PARENT_NAME, true);
+	autofree char *path = NULL;
 	const char *slash;
+	int r = utf16_decode(header + VHD_HEADER_PARENT_NAME, PARENT_NAME, true, &path);
 
-	if (!path)
-		return NULL;
-	use_slashes(path);
-	slash = strrchr(path, '/');
-	return strdup(slash ? slash + 1 : path);
+	if (r == -EINVAL)
+		return 0;
+	if (r == 0) {
+		use_slashes(path);
+		slash = strrchr(path, '/');
+		*name = strdup(slash ? slash + 1 : path);
+	}
+	return *name ? 0 : why_set(why, -ENOMEM, "out of memory");
 }
 
 /*
@@ -238,7 +243,7 @@ static int find_name(const struct layer *layer, const uint8_t *header, char **na
 	if (r == 0 && !*name)
 		r = read_locator(layer, header, PLATFORM_MACX, name, why);
 	if (r == 0 && !*name)
-		*name = plain_name(header);
+		r = plain_name(header, name, why);
 	if (r == 0 && (!*name || !**name))
 		r = why_set(why, -EINVAL, "it has a parent, but does not name it");
 	return r;

@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 /*
- * The text as UTF-8, up to its first NUL or to the end; from malloc. NULL where it is not UTF-16
- * (a lone surrogate, an odd number of bytes), or where there is no memory.
+ * The text as UTF-8, up to its first NUL or to the end, in *text, from malloc. -EINVAL where it is
+ * not UTF-16 (a lone surrogate, an odd number of bytes), -ENOMEM; *text is NULL then.
  */
-char *utf16_decode(const uint8_t *bytes, size_t length, bool big_endian);
+int utf16_decode(const uint8_t *bytes, size_t length, bool big_endian, char **text);
 
 #endif
