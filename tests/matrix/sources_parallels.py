@@ -13,21 +13,23 @@ NAME = "disk.hdd"
 # ---- by qemu-img ----
 
 
-def written(options="", granule=MIB, reverse=False, name=NAME):
+def written(options="", granule=MIB, reverse=False, name=NAME, qemu=True):
     def build_it(build):
         build.expect()
         args = ["-o", options] if options else []
         build.qemu_img("create", "-q", "-f", "parallels", *args, name, build.shape.size)
         build.fill("parallels", name, build.shape.reversed(UNIT) if reverse else None)
-        return build.source(name, "parallels", standalone=True, granule=granule)
+        return build.source(name, "parallels", standalone=True, granule=granule, qemu=qemu)
 
     return build_it
 
 
 variant(
     "parallels",
-    also=(shapes.SECTORS, shapes.NOTHING, shapes.ZEROS, shapes.CHECKER, shapes.FULL, shapes.WIDE, shapes.FAR),
+    also=(shapes.SECTORS, shapes.NOTHING, shapes.ZEROS, shapes.CHECKER, shapes.FULL, shapes.WIDE),
 )(written())
+# where QEMU fails in an assertion of its own
+variant("parallels-far", shapes.FAR)(written(qemu=False))
 variant("parallels-64k", also=(shapes.WIDE,))(written("cluster_size=64k", UNIT))
 variant("parallels-4m")(written("cluster_size=4M", 4 * MIB))
 variant("parallels-scattered", shapes.FRAG, shapes.FULL)(written("cluster_size=64k", UNIT, reverse=True))
