@@ -253,6 +253,14 @@ static void test_compressed(void **state)
 	assert_int_equal(read_disk(image, CLUSTER, CLUSTER, text), 0);
 	assert_int_equal(read_disk(image, CLUSTER + 77, 100, text + 77), 0);
 	image_unref(image);
+	/* Two of them side by side are two. */
+	set(0, COMPRESSED | length << 54 | (DATA + 3));
+	image = written(LENGTH);
+	assert_map(image, MAP_PLACE, { CLUSTER, EXTENT_PACKED, 0 },
+		{ 2 * CLUSTER, EXTENT_PACKED, 0 }, { 3 * CLUSTER, EXTENT_ZERO, 0 });
+	assert_int_equal(read_disk(image, 0, CLUSTER, text), 0);
+	assert_int_equal(read_disk(image, CLUSTER, CLUSTER, text), 0);
+	image_unref(image);
 	/* Its length is what the entry says, and not more. */
 	set(1, COMPRESSED | (length - 3) << 54 | (DATA + 3));
 	image = written(LENGTH);
@@ -304,6 +312,10 @@ static void test_backing(void **state)
 	store_write(FILE_NAME, file, LENGTH);
 	assert_refused(FILE_NAME, -EPERM, "references=datastore");
 	put_be32(file + 16, 1024);
+	store_write(FILE_NAME, file, LENGTH);
+	assert_refused(FILE_NAME, -EINVAL, "name of its backing file");
+	name_parent("x-base.raw");
+	put_be64(file + 8, 47); /* with a byte of the header */
 	store_write(FILE_NAME, file, LENGTH);
 	assert_refused(FILE_NAME, -EINVAL, "name of its backing file");
 	/* Found by its content alone it may name nothing. */
