@@ -17,7 +17,9 @@
 #include "imgfs/cache.h"
 #include "imgfs/datastore.h"
 
-#define READS 2048
+#define READS          2048
+
+#define SNAPSHOTS_READ 4 /* of an image */
 
 /* Small, so that entries are evicted while the image is read. */
 #define CACHE_BYTES (256u << 10)
@@ -131,10 +133,10 @@ uint64_t roll(struct dice *dice, uint64_t limit)
 	return limit ? z % limit : 0;
 }
 
-static void check_facts(const struct image *image, const char *name)
+static void check_facts(const struct image *image, const char *path, const char *name)
 {
 	fuzz_check(image_size(image) <= INT64_MAX);
-	fuzz_check(strcmp(image_path(image), name) == 0);
+	fuzz_check(strcmp(image_path(image), path) == 0);
 	fuzz_check(image_file_count(image) >= 1 && image_file_count(image) <= IMAGE_MAX_FILES);
 	fuzz_check(strcmp(image_file(image, 0)->path, name) == 0);
 	fuzz_check(image_generation(image) == image_generation(image));
@@ -145,22 +147,70 @@ static void check_facts(const struct image *image, const char *name)
 		fuzz_check(image_file_count(image) == 1);
 }
 
+/* NULL where it is refused, which needs a reason. */
+static struct image *open_path(const char *path, bool listed)
+{
+	struct why why = { "" };
+	struct image *image = NULL;
+	int r = image_open(&store.context, path, &image, &why);
+
+	if (r == 0)
+		return image;
+	fuzz_check(image == NULL);
+	fuzz_check(r == -ENOMEDIUM || why.text[0] != '\0');
+	/* Of these only this side could be the cause. */
+	fuzz_check(r != -EMFILE && r != -ENOMEM && r != -ESTALE && r != -ERANGE);
+	fuzz_check(!listed || (r != -ENOENT && r != -ENOMEDIUM));
+	return NULL;
+}
+
+/* One of its internal snapshots, by the name that the list has. */
+static void check_snapshot(
+	const char *name, const char *snapshot, uint64_t size, struct dice *dice, unsigned reads)
+{
+	char path[64 + SNAPSHOT_NAME_MAX + 3];
+	struct image *image;
+
+	fuzz_check(strlen(snapshot) <= SNAPSHOT_NAME_MAX);
+	snprintf(path, sizeof(path), "%s//%s", name, snapshot);
+	image = open_path(path, true);
+	if (!image)
+		return;
+	check_facts(image, path, name);
+	fuzz_check(!image_is_standalone(image));
+	fuzz_check(image_size(image) == size);
+	fuzz_views(image, dice, reads);
+	image_unref(image);
+}
+
+static void check_snapshots(const struct image *image, const char *name, struct dice *dice)
+{
+	struct snapshots s;
+
+	fuzz_check(image_snapshots(image, &s) == 0);
+	fuzz_check(s.count <= SNAPSHOTS_MAX);
+	for (size_t i = 0; i < s.count; i++) {
+		fuzz_check(s.list[i].name[0] != '\0' && !strchr(s.list[i].name, '/'));
+		fuzz_check(s.list[i].number < SNAPSHOTS_MAX);
+		for (size_t k = 0; k < i; k++)
+			fuzz_check(strcmp(s.list[i].name, s.list[k].name) != 0);
+	}
+	for (size_t i = 0; i < s.count && i < SNAPSHOTS_READ; i++)
+		check_snapshot(
+			name, s.list[i].name, s.list[i].size, dice, READS / SNAPSHOTS_READ / 2);
+	snapshots_free(&s);
+}
+
 void fuzz_image(const char *name, const uint8_t *data, size_t size)
 {
 	struct dice dice = make_dice(data, size);
-	struct why why = { "" };
-	struct image *image = NULL;
-	int r = image_open(&store.context, name, &image, &why);
+	struct image *image = open_path(name, false);
 
-	if (r < 0) {
-		fuzz_check(image == NULL);
-		fuzz_check(r == -ENOMEDIUM || why.text[0] != '\0');
-		/* Of these only this side could be the cause. */
-		fuzz_check(r != -EMFILE && r != -ENOMEM && r != -ESTALE && r != -ERANGE);
+	if (!image)
 		return;
-	}
-	check_facts(image, name);
+	check_facts(image, name, name);
 	fuzz_views(image, &dice, READS);
+	check_snapshots(image, name, &dice);
 	fuzz_check(image_verify(image) == 0);
 	image_unref(image);
 }

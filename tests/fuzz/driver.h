@@ -34,7 +34,10 @@ void fuzz_file_stays(const char *name, const void *bytes, size_t length);
 /* A VMDK descriptor "disk.vmdk" with one extent. */
 void fuzz_descriptor(const char *type, uint64_t sectors, const char *extent);
 
-/* Opens the image as a mount does and reads it and its views. `data`: where to read. */
+/*
+ * Opens the image as a mount does and reads it and its views, and those of its internal snapshots.
+ * `data`: where to read.
+ */
 void fuzz_image(const char *name, const uint8_t *data, size_t size);
 
 /* ---- within the driver ---- */

@@ -30,9 +30,9 @@ def noise(length, seed=1):
     return random.Random(seed).randbytes(length)
 
 
-def poked(data, offset, fmt, value):
+def poked(data, offset, fmt, *values):
     data = bytearray(data)
-    struct.pack_into(fmt, data, offset, value)
+    struct.pack_into(fmt, data, offset, *values)
     return bytes(data)
 
 
@@ -165,6 +165,44 @@ def packed_at_end():
     return lambda path: image.write(path, False)
 
 
+def snapshot_entry(l1, entries, name, size=None, number=b""):
+    extra = b"" if size is None else struct.pack(">QQ", 0, size)
+    head = struct.pack(">QIHHIIQII", l1, entries, len(number), len(name), 0, 0, 0, 0, len(extra))
+    entry = head + extra + number + name
+    return entry + bytes(-len(entry) % 8)
+
+
+def with_snapshots(data, *entries):
+    """The same image with these snapshots, whose table ends the file."""
+    data += bytes(-len(data) % 512)
+    return poked(data, 60, ">IQ", len(entries), len(data)) + b"".join(entries)
+
+
+def snapshot_images(s):
+    """Their L1 tables are the one of the disk, one of their own, and none."""
+    data = s.made(q.Qcow2Writer(40000, 9).write)
+    l1, entries = struct.unpack_from(">Q", data, 40)[0], struct.unpack_from(">I", data, 36)[0]
+    mixed = s.made(qcow2_mixed())
+    own = len(mixed)
+    l2 = struct.unpack_from(">Q", mixed, l1)[0]
+    mixed += struct.pack(">QQ", 0, l2 & ~q.COPIED).ljust(512, b"\0")
+    entry = snapshot_entry
+    return {
+        "snapshots": with_snapshots(
+            mixed, entry(l1, entries, b"now"), entry(own, 2, b"then", 40001, b"2"), entry(own, 1, b"", 512, b"3")
+        ),
+        "snapshots-of-one-name": with_snapshots(
+            data, entry(l1, 2, b"a", 9, b"1"), entry(l1, 2, b"a", 8, b"2"), entry(l1, 2, b"2", 7, b"2")
+        ),
+        "snapshots-cut": with_snapshots(data, entry(l1, 2, b"a"), entry(l1, 2, b"name", 7, b"1"))[:-6],
+        "snapshots-without-names": with_snapshots(data, entry(l1, 2, b"x" * 201), entry(l1, 2, b"a/b", 1, b"\n")),
+        "snapshots-far": with_snapshots(data, entry(1 << 40, 2, b"a"), entry(l1, 1 << 23, b"b"), entry(l1, 2, b"c", 1 << 63)),
+        "snapshots-too-many": poked(with_snapshots(data, entry(l1, 2, b"a")), 60, ">I", 0xFFFFFFFF),
+        "snapshots-extra": with_snapshots(data, poked(entry(l1, 2, b"a"), 36, ">I", 1025).ljust(1100, b"\0")),
+        "snapshots-nowhere": poked(data, 60, ">IQ", 1, 1 << 62),
+    }  # fmt: skip
+
+
 def qcow2_seeds(s):
     images = {
         "mixed": qcow2_mixed(),
@@ -182,6 +220,8 @@ def qcow2_seeds(s):
     }
     for name, make in images.items():
         s.add("qcow2", name, s.made(make))
+    for name, data in snapshot_images(s).items():
+        s.add("qcow2", name, data)
     s.add("qcow2", "extended-l2", extended_l2())
     s.add("qcow2", "extended-l2-folded", folded_extended_l2())
     s.add("qcow2", "extended-l2-cut", extended_l2()[: 3 * 16384 + 1100])
