@@ -24,7 +24,7 @@ from tools import Viewcat, flat_extent_of, suffix
 MAIN_FORMATS = ("raw", "qcow2", "vmdk")
 PLAIN, FIRST_VARIANTS = ("raw", "qcow2"), 3
 MAIN_VIEWS = ("qcow2", "raw", "vmdk")
-VIEWS = (*MAIN_VIEWS, "vmdk-stream", "vmdk-flat", "vmdk-flat-extent", "vhd", "vhd-fixed", "vdi")
+VIEWS = (*MAIN_VIEWS, "vmdk-stream", "vmdk-flat", "vmdk-flat-extent", "vhd", "vhd-fixed", "vhdx", "vdi")
 
 
 def pytest_configure(config):

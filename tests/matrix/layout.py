@@ -91,6 +91,21 @@ def vdi_size(size, units):
     return VDI_BLOCK + table + len(blocks_of(units, VDI_BLOCK)) * VDI_BLOCK
 
 
+def vhdx_block(size):
+    block = 1 << 20
+    while div_ceil(disk_size(size), block) > 1 << 20:
+        block *= 2
+    return block
+
+
+def vhdx_size(size, units):
+    """Dynamic: 3 MiB of headers, log and metadata, a table with an entry more after every 4 GiB."""
+    block = vhdx_block(size)
+    blocks = div_ceil(disk_size(size), block)
+    table = 8 * (blocks + (blocks - 1) * block // (4 << 30))
+    return (3 + div_ceil(table, 1 << 20) << 20) + len(blocks_of(units, block)) * block
+
+
 # The size of every view, of a disk of so many bytes with these units.
 SIZES = {
     "raw": lambda size, units: size,
@@ -101,16 +116,24 @@ SIZES = {
     "vhd": vhd_size,
     "vhd-fixed": lambda size, units: disk_size(size) + SECTOR,
     "vdi": vdi_size,
+    "vhdx": vhdx_size,
 }
 
 # Those that know nothing of units.
 WITHOUT_UNITS = ("raw", "vhd-fixed", "vmdk-flat", "vmdk-flat-extent")
 
 # Those that keep blocks of many units.
-BLOCKS = {"vhd": VHD_BLOCK, "vdi": VDI_BLOCK}
+BLOCKS = {"vhd": lambda size: VHD_BLOCK, "vdi": lambda size: VDI_BLOCK, "vhdx": vhdx_block}
+
+
+def unit_of(view, size):
+    """Bytes of what a view of a disk of so many bytes keeps together."""
+    return BLOCKS[view](size) if view in BLOCKS else UNIT
+
+
 
 # Those that have no empty disks.
-NEVER_EMPTY = ("vmdk", "vmdk-stream", "vmdk-flat", "vmdk-flat-extent", "vhd", "vhd-fixed", "vdi")
+NEVER_EMPTY = ("vmdk", "vmdk-stream", "vmdk-flat", "vmdk-flat-extent", "vhd", "vhd-fixed", "vdi", "vhdx")
 
 # Those that hold so many bytes at most.
-LIMITS = {"vhd": 2040 << 30, "vhd-fixed": 2040 << 30}
+LIMITS = {"vhd": 2040 << 30, "vhd-fixed": 2040 << 30, "vhdx": 64 << 40}

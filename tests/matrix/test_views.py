@@ -127,7 +127,7 @@ def test_layout(source, view, raw_map):
     assert view.size == layout.SIZES[view.name](source.size, units)
 
 
-@pytest.mark.views("qcow2", "vmdk", "vmdk-stream", "vmdk-flat", "vhd", "vhd-fixed", "vdi")
+@pytest.mark.views("qcow2", "vmdk", "vmdk-stream", "vmdk-flat", "vhd", "vhd-fixed", "vhdx", "vdi")
 def test_other_readers_accept_it(source, view, tmp):
     """qemu-img check finds nothing, 7-Zip extracts the same disk, vmdkinfo states the same size.
     What is served as it is must be as good as the source, no better."""
@@ -137,7 +137,7 @@ def test_other_readers_accept_it(source, view, tmp):
     else:
         if driver(view.name) == "vmdk":
             accepted_by_vmdkinfo(source, view)
-        if view.name in ("vhd", "vhd-fixed"):
+        if view.name.startswith("vhd"):
             accepted_by_vhdiinfo(source, view)
         extracted_by_7z(source, view, tmp)
     if driver(view.name) == "vpc":
@@ -148,8 +148,8 @@ def test_other_readers_accept_it(source, view, tmp):
 
 
 def takes_minutes(source, view):
-    """QEMU looks at each of the grains, wherever there are tables for all of them."""
-    return driver(view.name) == "vmdk" and source.size > TIB
+    """QEMU looks at each grain of a VMDK, and reads all of a VHDX, of which it knows no holes."""
+    return driver(view.name) in ("vmdk", "vhdx") and source.size > TIB
 
 
 def accepted_by_vmdkinfo(source, view):
@@ -164,13 +164,15 @@ def accepted_by_vhdiinfo(source, view):
     done = run("vhdiinfo", view.path)
     size = re.search(r"Media size\s*:.*?(\d+)(?: bytes)?\)?$", done.stdout, re.MULTILINE)
     assert int(size[1]) == layout.disk_size(source.size), done.stdout
-    kind = {"vhd": "Dynamic", "vhd-fixed": "Fixed"}[view.name]
+    kind = {"vhd": "Dynamic", "vhd-fixed": "Fixed", "vhdx": "Dynamic"}[view.name]
     assert re.search(rf"Disk type\s*: {kind}", done.stdout), done.stdout
 
 
 def extracted_by_7z(source, view, tmp):
     if source.size == 0 or source.size > 64 * shapes.MIB:
         return  # it writes out all zeros
+    if view.name == "vhdx" and layout.disk_size(source.size) // SECTOR % 2:
+        return  # it refuses an odd number of sectors, of whoever's making
     kind = {"qcow2": "qcow", "vhd-fixed": "vhd"}.get(view.name, view.name.partition("-")[0])
     run("7z", "t", f"-t{kind}", view.path)
     with open(tmp / "out", "wb") as out:
@@ -241,7 +243,7 @@ def check_again(viewcat, source, view, raw_map, store, tmp):
     # the map of what is stored has become one of whole units; from there on it stays
     other = "qcow2" if view.name == "vmdk" else "vmdk"
     viewcat.run(store, path, "copy", other, tmp / "other")
-    units = layout.widened(source.size, layout.occupied(raw_map), layout.BLOCKS.get(view.name, UNIT))
+    units = layout.widened(source.size, layout.occupied(raw_map), layout.unit_of(view.name, source.size))
     size = layout.SIZES[other](source.size, units)
     if other in viewcat.info_of(store, path).as_is:
         size = view.size
