@@ -31,6 +31,7 @@ class Base:
     blobs: dict = field(default_factory=dict)  # name: bytes
     below: bytes = b""  # the disk of the parent
     text: tuple = ()  # the descriptor: file, offset, bytes that it may take
+    finish: object = None  # gets the Workspace after the changes: makes checksums right
 
 
 BASES = {}

@@ -7,6 +7,7 @@ import hostile_qcow2
 import hostile_qed  # noqa: F401
 import hostile_vdi  # noqa: F401
 import hostile_vhd  # noqa: F401
+import hostile_vhdx  # noqa: F401
 import hostile_vmdk  # noqa: F401
 from hostile_base import BASES, base, below_file, disk_of, made
 from qcow2_writer import Qcow2Writer

@@ -66,6 +66,14 @@ FIELDS = {
         backing.name backing.file file""",
     "parallels": """magic version heads cylinders tracks bat_entries nb_sectors in_use data_off flags ext_off
         bat.entry file""",
+    "vhdx": """magic creator header.signature header.checksum header.sequence header.guids header.logGuid
+        header.logVersion header.version header.logLength header.logOffset region.signature region.checksum
+        region.count region.guid region.offset region.length region.required metadata.signature metadata.count
+        item.guid item.offset item.length item.flags block flags size id logical physical
+        bat.state bat.reserved bat.offset bitmap.entry bitmap.bits locator.type locator.count locator.offset
+        locator.length locator.path locator.linkage parent log.signature log.checksum log.length log.tail
+        log.sequence log.count log.guid log.flushed log.last descriptor.signature descriptor.leading
+        descriptor.trailing descriptor.offset descriptor.sequence zero.length data.signature data.sequence file""",
     "raw": "magic size suffix",
 }  # fmt: skip
 
@@ -272,6 +280,8 @@ def judge_case(viewcat, tmp, case, sanitized):
     space = hostile_table.Workspace(base)
     for change in case.changes:
         space.apply(change)
+    if base.finish:
+        base.finish(space)
     for directory in ("store", "out"):
         (tmp / directory).mkdir()
     (tmp / "secret.raw").write_bytes(SECRET.ljust(UNIT, b"\0"))
