@@ -93,6 +93,8 @@ static void one_entry(void **state)
 {
 	static const uint64_t places[] = { 0, PAGE, 17 * PAGE, MIB - 2 * PAGE, MIB - PAGE };
 
+	struct image *image;
+
 	(void)state;
 	for (size_t i = 0; i < COUNT(places); i++) {
 		make_dirty("d.vhdx", &plain);
@@ -101,8 +103,10 @@ static void one_entry(void **state)
 	}
 	/* Without a GUID in the header the same entry means nothing. */
 	vhdx_header("d.vhdx", HEADER_2, 9, NULL);
-	assert_map(open_image("d.vhdx"), MAP_KIND, { MIB, EXTENT_DATA, NULL, 0 },
+	image = open_image("d.vhdx");
+	assert_map(image, MAP_KIND, { MIB, EXTENT_DATA, NULL, 0 },
 		{ BLOCKS * MIB, EXTENT_ZERO, NULL, 0 });
+	image_unref(image);
 }
 
 static void sequences(void **state)

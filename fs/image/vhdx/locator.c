@@ -71,13 +71,15 @@ static int name_parent(struct layer *layer, struct text path, struct why *why)
 {
 	autofree char *decoded = NULL;
 	char *name;
+	int r;
 
 	if (!path.bytes)
 		return why_set(why, -ENOTSUP,
 			"it names its parent only by a path of the machine that wrote it");
-	decoded = utf16_decode(path.bytes, path.length, false);
-	if (!decoded)
-		return why_set(why, -EINVAL, "the name of its parent is not UTF-16");
+	r = utf16_decode(path.bytes, path.length, false, &decoded);
+	if (r < 0)
+		return why_set(why, r,
+			r == -EINVAL ? "the name of its parent is not UTF-16" : "out of memory");
 	for (char *c = decoded; *c; c++) {
 		if (*c == '\\')
 			*c = '/';
@@ -87,19 +89,24 @@ static int name_parent(struct layer *layer, struct text path, struct why *why)
 	return layer_set_parent(layer, name, strlen(name), "vhdx", why);
 }
 
-/* Kept as text, which is compared with that of the parent's GUID. */
-static void add_linkage(struct vhdx *v, struct text text)
+/* Kept as text, which is compared with that of the parent's GUID. What is none is left out. */
+static int add_linkage(struct vhdx *v, struct text text)
 {
 	char *linkage = v->linkages[v->linkage_count];
 	autofree char *decoded = NULL;
 
+	int r;
+
 	if (text.length != 2 * (VHDX_LINKAGE - 1))
-		return;
-	decoded = utf16_decode(text.bytes, text.length, false);
-	if (!decoded || strlen(decoded) != VHDX_LINKAGE - 1)
-		return;
+		return 0;
+	r = utf16_decode(text.bytes, text.length, false, &decoded);
+	if (r < 0)
+		return r == -EINVAL ? 0 : r;
+	if (strlen(decoded) != VHDX_LINKAGE - 1)
+		return 0;
 	memcpy(linkage, decoded, VHDX_LINKAGE);
 	v->linkage_count++;
+	return 0;
 }
 
 int vhdx_read_locator(
@@ -118,8 +125,11 @@ int vhdx_read_locator(
 		return why_set(why, r, "its parent locator cannot be read");
 	if (!uuid_equal(item, vhdx_type))
 		return why_set(why, -ENOTSUP, "its parent is not a VHDX file");
-	add_linkage(v, value_of(item, locator->length, "parent_linkage"));
-	add_linkage(v, value_of(item, locator->length, "parent_linkage2"));
+	r = add_linkage(v, value_of(item, locator->length, "parent_linkage"));
+	if (r == 0)
+		r = add_linkage(v, value_of(item, locator->length, "parent_linkage2"));
+	if (r < 0)
+		return why_set(why, r, "out of memory");
 	if (v->linkage_count == 0)
 		return why_set(why, -EINVAL, "it does not say which state of its parent it needs");
 	return name_parent(layer, value_of(item, locator->length, "relative_path"), why);
