@@ -29,14 +29,15 @@ static struct front *front_of(fuse_req_t req)
 	return front;
 }
 
+/* Whom threads serve that lend a hand and have no request of their own. */
+static _Atomic(struct fuse_session *) serving;
+
 bool front_interrupted(void)
 {
-	struct front *front = request ? fuse_req_userdata(request) : NULL;
+	struct fuse_session *session = atomic_load(&serving);
 
-	/* Whoever only lends a hand has no request. */
-	if (!front)
-		return false;
-	return fuse_req_interrupted(request) || fuse_session_exited(front->session);
+	return (request && fuse_req_interrupted(request)) ||
+	       (session && fuse_session_exited(session));
 }
 
 /* Handles travel in fi->fh. */
@@ -66,6 +67,9 @@ static int read_error(int r)
 
 static void front_init(void *userdata, struct fuse_conn_info *conn)
 {
+	const struct front *front = userdata;
+
+	atomic_store(&serving, front->session);
 	abilities_ask(userdata, conn);
 }
 
@@ -255,8 +259,10 @@ static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 {
 	autofree char *bytes = malloc(size);
 	struct directory_buffer buffer = { req, plus, bytes, size, 0 };
-	int r = bytes ? fill_directory(&buffer, ino, (uint64_t)offset, from_fh(fi)) : -ENOMEM;
+	int r;
 
+	front_of(req);
+	r = bytes ? fill_directory(&buffer, ino, (uint64_t)offset, from_fh(fi)) : -ENOMEM;
 	if (r < 0)
 		reply_error(req, r);
 	else
@@ -460,6 +466,7 @@ static void front_lseek(
 	int r = -EINVAL, changed;
 
 	(void)ino;
+	front_of(req);
 	if (offset < 0)
 		r = -ENXIO;
 	else if (whence == SEEK_DATA)
