@@ -21,6 +21,7 @@ import qcow_writer as q1  # noqa: E402
 import qed_writer as qed  # noqa: E402
 import vdi_writer as vdi  # noqa: E402
 import vhd_writer as vhd  # noqa: E402
+import vhdx_writer as vhdx  # noqa: E402
 import vmdk_writer as v  # noqa: E402
 
 LARGEST = 65536
@@ -280,6 +281,48 @@ def vhd_seeds(seeds):
         seeds.add("vhd", name, data)
     seeds.add("vhd", "fixed", seeds.made(vhd.write_fixed, 5000, [(0, noise(5000))]))
     seeds.add("vhd", "lost-footer", seeds.made(vhd.write_blocks, 6 * 4096, blocks, block=4096) + bytes(512))
+
+
+# Parts of a VHDX that vhdx.c puts together again: (offset, length), the log last.
+VHDX_PARTS = (
+    (64 << 10, 96), (192 << 10, 144), (3 << 20, 256), (3 << 20 | 64 << 10, 448), (2 << 20, 128),
+    (2 << 20 | 8 * 4096, 8), (4 << 20, 512), (1 << 20, 65536),
+)  # fmt: skip
+VHDX_PARENT = b"data of a parent"
+
+
+def squeezed(path):
+    data = path.read_bytes()
+    return b"".join(data[at : at + length].ljust(length, b"\0") for at, length in VHDX_PARTS).rstrip(b"\0")
+
+
+def vhdx_seeds(seeds):
+    mib, path = 1 << 20, seeds.path("made.vhdx")
+    states = {0: noise(512).ljust(mib, b"\0"), 1: vhdx.State(vhdx.ZERO), 3: vhdx.State(vhdx.UNMAPPED)}
+    # the first header is the newer one, for there is no other in an input
+    order = {"sequences": (2, 1)}
+
+    def add(name, size, blocks, *entries, **how):
+        layout = vhdx.write_vhdx(path, size, blocks, **order, **how)
+        if entries:
+            vhdx.write_log(path, layout, entries, sequences=(3, 1))
+        seeds.add("vhdx", name, squeezed(path))
+
+    add("dynamic", 5 * mib - 512, states)
+    add("fixed", mib, {0: states[0]}, fixed=True)
+    add("empty-large", 1 << 40, {}, block=256 * mib)
+    add("large-sectors", 3 * mib, states, sector=4096)
+    name = ".\\disk-base.vhdx"
+    partial = {0: vhdx.Partial(noise(mib), frozenset((1, 2, 3, 70))), 1: states[0], 2: states[1]}
+    add("differencing", 3 * mib, partial, parent=vhdx.linked_to(name, VHDX_PARENT))
+    add("all-of-the-parent", 2 * mib, {}, parent=vhdx.linked_to(name, VHDX_PARENT))
+    bat = (4 * mib | 6).to_bytes(8, "little").ljust(4096, b"\0")
+    write = (2 * mib, bat)
+    add("log", 2 * mib, states, vhdx.log_entry(9, 0, [write]))
+    add("log-of-two", 2 * mib, states, vhdx.log_entry(9, 0, [write]), vhdx.log_entry(10, 0, [(2 * mib, 4096)]))
+    add("log-of-data", mib, {0: states[0]}, vhdx.log_entry(9, 0, [(4 * mib, bat), (5 * mib - 8192, 4096)]))
+    add("log-longer", mib, {}, vhdx.log_entry(9, 0, [(2 * mib, (7 * mib | 6).to_bytes(8, "little").ljust(4096, b"\0"))],
+        last=8 * mib))  # fmt: skip
 
 
 def vdi_seeds(seeds):
@@ -707,6 +750,7 @@ def main():
     s = Seeds(sys.argv[1])
     qcow2_seeds(s)
     vhd_seeds(s)
+    vhdx_seeds(s)
     vdi_seeds(s)
     qcow_seeds(s)
     qed_seeds(s)
