@@ -25,7 +25,8 @@
  * since QEMU does not take it away when it writes.
  *
  * What lies below a snapshot is only in the DiskDescriptor.xml beside it, and its own file looks
- * like any other. So a file is shown as the disk that it is when it is on its own.
+ * like a whole disk. By its name it can be told: the file of the disk that has no parent is called
+ * NAME.hdd.0.{5fbaabe3-6958-40ff-92a7-860e329aab41}.hds, those of snapshots have other GUIDs.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@
 #include "imgfs/checked.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/image.h"
+#include "imgfs/names.h"
 #include "imgfs/wire.h"
 
 #define PRL_VERSION    16
@@ -129,6 +131,23 @@ static int parse_header(struct layer *layer, struct parallels *d, const uint8_t 
 	return set_data(d, p, bat_end, why);
 }
 
+#define ROOT_GUID "{5fbaabe3-6958-40ff-92a7-860e329aab41}.hds"
+
+/* A snapshot alone would have zeros where its parent has data. */
+static int check_name(const struct layer *layer, struct why *why)
+{
+	const char *name = path_name(layer->file->path);
+	size_t length = strlen(name), guid = strlen(ROOT_GUID);
+
+	if (length < guid || name[length - guid] != '{' ||
+		strcasecmp(name + length - strlen("}.hds"), "}.hds") != 0)
+		return 0;
+	if (strcasecmp(name + length - guid, ROOT_GUID) == 0)
+		return 0;
+	return why_set(why, -ENOTSUP,
+		"by its name it is a snapshot, and its parent is not recorded in it");
+}
+
 static int parallels_open(struct layer *layer, struct why *why)
 {
 	autofree struct parallels *d = calloc(1, sizeof(*d));
@@ -142,7 +161,9 @@ static int parallels_open(struct layer *layer, struct why *why)
 		return why_set(why, -EINVAL, "its header is cut short");
 	if (r < 0)
 		return why_set(why, r, "its header cannot be read");
-	r = check_header(p, why);
+	r = check_name(layer, why);
+	if (r == 0)
+		r = check_header(p, why);
 	if (r == 0)
 		r = parse_header(layer, d, p, why);
 	if (r < 0)

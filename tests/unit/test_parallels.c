@@ -241,6 +241,24 @@ static void test_runs(void **state)
 	image_unref(image);
 }
 
+/* The file of a snapshot can be told from that of the disk by its name alone. */
+static void test_names(void **state)
+{
+	static const char *const disks[] = { "x.hdd.0.{5fbaabe3-6958-40ff-92a7-860e329aab41}.hds",
+		"x.hdd.0.{5FBAABE3-6958-40FF-92A7-860E329AAB41}.hds", "x.hds", "{x}.hds",
+		"5fbaabe3-6958-40ff-92a7-860e329aab42}.hds" };
+	static const char delta[] = "x.hdd.0.{2ef8ac92-94cb-4b9a-9b5f-000000000001}.hds";
+
+	(void)state;
+	begin("WithouFreSpacExt", 2);
+	for (size_t i = 0; i < COUNT(disks); i++) {
+		store_write(disks[i], file, sizeof(file));
+		image_unref(open_image(disks[i]));
+	}
+	store_write(delta, file, sizeof(file));
+	assert_refused(delta, -ENOTSUP, "a snapshot");
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -250,6 +268,7 @@ int main(void)
 		store_test(test_entries),
 		store_test(test_far_entries),
 		store_test(test_runs),
+		store_test(test_names),
 	};
 
 	return run_unit_tests(tests);
