@@ -138,8 +138,10 @@ int qcow2_use_snapshot(struct layer *layer, uint32_t number, struct why *why)
 	const struct qcow2 *q = layer->state;
 	struct window w = { .file = layer->file };
 	struct entry e = { .end = q->snapshots_offset };
-	int r = q->data ? -EINVAL : 0;
+	int r = 0;
 
+	if (q->data)
+		return why_set(why, -EINVAL, "with a data file there can be no snapshots");
 	for (uint32_t i = 0; r == 0 && i <= number; i++)
 		r = read_entry(layer, &w, e.end, &e);
 	if (r < 0)
