@@ -412,17 +412,17 @@ static void differencing(void **state)
 	(void)state;
 	make_parent(4 * MIB);
 	make_child(good_pairs, 2, &d);
-	/* The bitmap block, at 8 MiB: of block 1 sectors 3 to 70, of block 4 the last one. */
+	/* The bitmap block, at 8 MiB: of block 1 sectors 3 to 64, of block 4 the last one. */
 	store_poke_number("d.vhdx", BAT + 8 * 4096, 8, PRESENT(8));
-	store_poke("d.vhdx", 8 * MIB + 256, "\xf8\xff\xff\xff\xff\xff\xff\xff\x7f", 9);
+	store_poke("d.vhdx", 8 * MIB + 256, "\xf8\xff\xff\xff\xff\xff\xff\xff\x01", 9);
 	store_poke("d.vhdx", 8 * MIB + 5 * 256 - 1, "\x80", 1);
 	image = open_image("d.vhdx");
 	assert_false(image_is_standalone(image));
 	assert_int_equal(image_file_count(image), 2);
 	assert_string_equal(image_variant(image), "differencing");
 	assert_map(image, MAP_PLACE, { MIB + 3 * 512, EXTENT_DATA, "d-base.vhdx", 4 * MIB },
-		{ MIB + 71 * 512, EXTENT_DATA, "d.vhdx", 5 * MIB + 3 * 512 },
-		{ 2 * MIB, EXTENT_DATA, "d-base.vhdx", 5 * MIB + 71 * 512 },
+		{ MIB + 65 * 512, EXTENT_DATA, "d.vhdx", 5 * MIB + 3 * 512 },
+		{ 2 * MIB, EXTENT_DATA, "d-base.vhdx", 5 * MIB + 65 * 512 },
 		{ 3 * MIB, EXTENT_DATA, "d.vhdx", 7 * MIB },
 		/* Zeros, whatever is below; then what the parent is too short for. */
 		{ 5 * MIB - 512, EXTENT_ZERO, NULL, 0 },

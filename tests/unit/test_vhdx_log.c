@@ -134,6 +134,11 @@ static void sequences(void **state)
 	at = put_entry("d.vhdx", 0, &ENTRY(9, 0, BAT_PAGE(6)));
 	put_entry("d.vhdx", at, &ENTRY(10, at, { .offset = 512 * KIB, .zeros = PAGE }));
 	assert_block("d.vhdx", 4);
+	/* What is after it counts, though the newest entry writes something else. */
+	make_dirty("d.vhdx", &plain);
+	at = put_entry("d.vhdx", 0, &ENTRY(9, 0, BAT_PAGE(6)));
+	put_entry("d.vhdx", at, &ENTRY(10, 0, { .offset = 512 * KIB, .zeros = PAGE }));
+	assert_block("d.vhdx", 6);
 	/* The tail of the newest is not in its sequence: that one is not complete. */
 	make_dirty("d.vhdx", &plain);
 	put_entry("d.vhdx", 64 * PAGE, &ENTRY(30, 5 * PAGE, BAT_PAGE(9)));
@@ -270,6 +275,21 @@ static void ends_of_a_page(void **state)
 			{ 513 * MIB, EXTENT_DATA, "d.vhdx", 10 * MIB },
 			{ 600 * MIB, EXTENT_ZERO, NULL, 0 });
 	}
+}
+
+/* A table of which one page is in the log: a run of entries ends where that begins, and goes on. */
+static void page_of_a_table(void **state)
+{
+	(void)state;
+	make_dirty("d.vhdx", &(struct vhdx_of) { .size = 1500 * MIB, .bat = { PRESENT(4) } });
+	put_entry("d.vhdx", 0, &ENTRY(9, 0, { .offset = BAT + PAGE, .first = PRESENT(10) }));
+	store_poke_number("d.vhdx", BAT + PAGE + 8, 8, PRESENT(5));
+	store_poke_number("d.vhdx", BAT + 2 * PAGE, 8, PRESENT(11));
+	assert_places("d.vhdx", { MIB, EXTENT_DATA, "d.vhdx", 4 * MIB },
+		{ 512 * MIB, EXTENT_ZERO, NULL, 0 }, { 513 * MIB, EXTENT_DATA, "d.vhdx", 10 * MIB },
+		{ 1024 * MIB, EXTENT_ZERO, NULL, 0 },
+		{ 1025 * MIB, EXTENT_DATA, "d.vhdx", 11 * MIB },
+		{ 1500 * MIB, EXTENT_ZERO, NULL, 0 });
 }
 
 static void zeros(void **state)
@@ -457,6 +477,7 @@ int main(void)
 		store_test(padding),
 		store_test(many_descriptors),
 		store_test(ends_of_a_page),
+		store_test(page_of_a_table),
 		store_test(zeros),
 		store_test(payload),
 		store_test(longer_file),
