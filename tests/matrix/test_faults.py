@@ -10,10 +10,15 @@ from tools import run
 
 # one of the small shapes that a variant stores
 SMALL = (shapes.TAIL, shapes.FRAG)
+
+# Each call that can fail costs another look at all of a compressed file: one of each kind will do.
+COMPRESSED = ("gz-raw", "xz-raw", "zst-sized", "zst-seekable")
+
 CASES = [
     (variant, next(shape for shape in SMALL if shape in variant.shapes))
     for variant in sources.load_all().values()
     if set(SMALL) & set(variant.shapes)
+    and (sources.family(variant) != "compressed" or variant.name in COMPRESSED)
 ]
 
 
