@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "imgfs/archive.h"
 #include "imgfs/cache.h"
 #include "imgfs/datastore.h"
 
@@ -213,4 +214,66 @@ void fuzz_image(const char *name, const uint8_t *data, size_t size)
 	check_snapshots(image, name, &dice);
 	fuzz_check(image_verify(image) == 0);
 	image_unref(image);
+}
+
+/* The files that the archive has are images or are not; it itself keeps what it promises. */
+void fuzz_archive(const char *name, const uint8_t *data, size_t size)
+{
+	const struct archived *archived;
+	struct why why = { "" };
+	int r = datastore_archive(&store.datastore, name, &archived, &why);
+	unsigned opened = 0;
+
+	if (r < 0) {
+		fuzz_check(why.text[0] != '\0' && r != -ENOMEM && r != -ESTALE && r != -ERANGE);
+		return;
+	}
+	fuzz_check(archived_count(archived) <= ARCHIVE_MAX_FILES);
+	for (size_t i = 0; i < archived_count(archived); i++) {
+		const struct archived_file *file = archived_at(archived, i);
+		char path[512];
+
+		fuzz_check(file->name[0] != '\0' && !strchr(file->name, '/'));
+		fuzz_check(!file->error == !file->reason);
+		fuzz_check(archived_find(archived, file->name) != NULL);
+		snprintf(path, sizeof(path), "%s/%s", name, file->name);
+		if (file->is_disk && opened++ < 4)
+			fuzz_image(path, data, size);
+	}
+	archived_put(archived);
+}
+
+#define UNPACKED_MAX (1u << 20)
+
+/* Reads here and there what is in a compressed file; what is not large is an image as well. */
+void fuzz_compressed(const char *name, const uint8_t *data, size_t size)
+{
+	struct dice dice = make_dice(data, size);
+	struct why why = { "" };
+	struct file *file;
+	int r = datastore_open_file(&store.datastore, name, &file, &why);
+	bool large;
+
+	if (r < 0) {
+		fuzz_check(why.text[0] != '\0' && r != -ENOMEM && r != -ESTALE && r != -ERANGE);
+		return;
+	}
+	fuzz_check(file->size <= INT64_MAX && file_descriptor(file) == -1);
+	for (unsigned i = 0; i < 8 && file->size > 0; i++) {
+		uint64_t at = roll(&dice, file->size);
+		uint8_t once[512], again[512];
+		size_t length = 1 + (size_t)roll(&dice, sizeof(once) - 1);
+
+		if (length > file->size - at)
+			length = (size_t)(file->size - at);
+		r = file_read(file, once, length, at);
+		fuzz_check(r == 0 || r == -EIO);
+		fuzz_check(file_read(file, again, length, at) == r);
+		fuzz_check(r < 0 || memcmp(once, again, length) == 0);
+	}
+	fuzz_check(file_read(file, &dice, 1, file->size) == -ERANGE);
+	large = file->size > UNPACKED_MAX;
+	file_unref(file);
+	if (!large)
+		fuzz_image(name, data, size);
 }

@@ -40,6 +40,10 @@ void fuzz_descriptor(const char *type, uint64_t sectors, const char *extent);
  */
 void fuzz_image(const char *name, const uint8_t *data, size_t size);
 
+/* The same for the disks of an archive, and for what is in a compressed file. */
+void fuzz_archive(const char *name, const uint8_t *data, size_t size);
+void fuzz_compressed(const char *name, const uint8_t *data, size_t size);
+
 /* ---- within the driver ---- */
 
 struct dice {

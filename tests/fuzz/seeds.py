@@ -5,16 +5,21 @@ The images are what the writers of the matrix and qemu-img make, as small as the
 them be: an input of a few KiB is run a hundred times as often as one of a megabyte.
 """
 
+import gzip
+import lzma
 import random
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zlib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "matrix"))
 
+import compressed_writer as c  # noqa: E402
+import ova_writer as o  # noqa: E402
 import parallels_writer as p  # noqa: E402
 import qcow2_writer as q  # noqa: E402
 import qcow_writer as q1  # noqa: E402
@@ -746,6 +751,45 @@ def name_seeds(s):
         s.add("naming", name, data)
 
 
+def ova_seeds(s):
+    disk = noise(512) + bytes(512)
+    text = b"# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType=\"vmfs\"\nRW 2 VMFS \"a-flat.vmdk\"\n"
+    members = [("a.raw", disk), ("a.vmdk", text), ("a-flat.vmdk", disk)]
+    descriptor = o.ovf([(name, {}) for name, _ in members])
+    for name, kind in (("ustar", tarfile.USTAR_FORMAT), ("gnu", tarfile.GNU_FORMAT), ("pax", tarfile.PAX_FORMAT)):
+        long = [("d" * 80 + "/" + "e" * 80 + "/" + n, c) for n, c in members]
+        listed = o.ovf([(n, {}) for n, _ in long])
+        s.add("ova", name, s.made(o.write_tar, [("vm.ovf", descriptor), *members], kind))
+        s.add("ova", f"{name}-long", s.made(o.write_tar, [("vm.ovf", listed), *long], kind))
+    chunks = [("a.raw.%09d" % i, disk[i * 400 : i * 400 + 400]) for i in range(3)]
+    listed = o.ovf([("a.raw", {"size": 1024, "chunkSize": 400}), ("b.raw", {"compression": "gzip"})])
+    s.add("ova", "chunks", s.made(o.write_tar, [("vm.ovf", listed), *chunks]))
+    hand = o.header(b"vm.ovf", len(descriptor)) + o.pad(descriptor)
+    hand += o.pax([(b"path", b"a.raw"), (b"size", b"512")]) + o.header(b"x", 0) + disk[:512]
+    hand += o.long_name(b"a.vmdk") + o.header(b"x", len(text), base256=True) + o.pad(text)
+    s.add("ova", "by-hand", hand + o.header(b"a-flat.vmdk", 0, kind=b"2", link=b"a.raw") + o.END)
+
+
+def compressed_seeds(s):
+    text = noise(200) + bytes(3000) + noise(100) * 3
+    image = q.Qcow2Writer(4096, 9)
+    image.plain(1, noise(512))
+    for kind, content in enumerate((text, s.made(image.write))):
+        def add(suffix, name, data, kind=kind):
+            s.add("compressed", f"{name}-{kind}", bytes([3 * kind + suffix]) + data)
+
+        add(0, "gzip", gzip.compress(content))
+        add(0, "gzip-stored", gzip.compress(content, 0))
+        add(0, "gzip-members", c.bgzf(content, 1000))
+        add(1, "xz", lzma.compress(content, check=lzma.CHECK_CRC32, preset=0))
+        add(1, "xz-blocks", c.xz_blocks(None, content, 1000))
+        add(1, "xz-streams", lzma.compress(content[:500]) + bytes(4) + lzma.compress(content[500:]))
+        add(2, "zstd-sized", c.zstd_frames(None, content, 1000, sized=True))
+        add(2, "zstd-unsized", c.zstd_frames(None, content, 1000, sized=False))
+        add(2, "zstd-seekable", c.seekable_zstd(None, content, 1000))
+        add(2, "zstd-checksums", c.seekable_zstd(None, content, 1000, checksums=True))
+
+
 def main():
     s = Seeds(sys.argv[1])
     qcow2_seeds(s)
@@ -763,6 +807,8 @@ def main():
     image_seeds(s)
     unpack_seeds(s)
     name_seeds(s)
+    ova_seeds(s)
+    compressed_seeds(s)
     s.done()
 
 

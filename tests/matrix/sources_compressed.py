@@ -9,7 +9,7 @@ import subprocess
 import shapes
 from compressed_writer import bgzf, seekable_zstd, xz_blocks, zstd_frames
 from qcow2_writer import BACKING_FORMAT, Qcow2Writer
-from shapes import KIB, MIB, UNIT
+from shapes import KIB, UNIT
 from sources import BELOW, TOP, variant
 from tools import run
 
@@ -65,10 +65,10 @@ ODD = (shapes.EMPTY, shapes.ONE, shapes.B513)
 
 variant("gz-raw", also=(*ODD, shapes.CHECKER, shapes.FULL))(by_tool("gz", "gzip", "-6", options=SCAN))
 variant("gz-qcow2")(by_tool("gz", "gzip", "-1", plain=qcow2, options=SCAN))
-variant("gz-vmdk", shapes.FRAG)(by_tool("gz", "gzip", "-9", plain=vmdk, options=SCAN))
+variant("gz-vmdk", shapes.TAIL)(by_tool("gz", "gzip", "-9", plain=vmdk, options=SCAN))
 
 
-@variant("gz-members", shapes.FRAG, shapes.FULL)
+@variant("gz-members", also=(shapes.FULL,))
 def members(build):
     """Members of all sizes, empty ones, names and comments in their headers, zeros at the end."""
     path = raw(build)
@@ -82,13 +82,13 @@ def members(build):
     return packed(build, path, "gz", extra + b"".join(parts) + bytes(1000), options=SCAN)
 
 
-@variant("gz-bgzf", shapes.FRAG)
+@variant("gz-bgzf", shapes.TAIL)
 def blocked_gzip(build):
     path = raw(build)
     return packed(build, path, "gz", bgzf(path.read_bytes()), options=SCAN)
 
 
-@variant("gz-stored", shapes.FRAG)
+@variant("gz-stored", shapes.TAIL)
 def stored(build):
     """Deflate blocks that are not compressed."""
     path = raw(build)
@@ -98,15 +98,15 @@ def stored(build):
 # ---- xz ----
 
 variant("xz-raw", also=(*ODD, shapes.CHECKER, shapes.FULL))(
-    by_tool("xz", "xz", "-0", f"--block-size={1 << 20}")
+    by_tool("xz", "xz", "-0", f"--block-size={1 << 17}")
 )
 variant("xz-qcow2")(by_tool("xz", "xz", "-1", "-T2", "--block-size=100000", plain=qcow2))
-variant("xz-vmdk", shapes.FRAG)(by_tool("xz", "xz", "-9", plain=vmdk))
-variant("xz-unverified", shapes.FRAG)(by_tool("xz", "xz", "-0", "--check=none"))
-variant("xz-bcj", shapes.FRAG)(by_tool("xz", "xz", "--x86", "--delta=dist=4", "--lzma2=preset=1", "--check=sha256"))
+variant("xz-vmdk", shapes.TAIL)(by_tool("xz", "xz", "-9", plain=vmdk))
+variant("xz-unverified", shapes.TAIL)(by_tool("xz", "xz", "-0", "--check=none", "--block-size=65536"))
+variant("xz-bcj", shapes.TAIL)(by_tool("xz", "xz", "--x86", "--delta=dist=4", "--lzma2=preset=1", "--check=sha256", "--block-size=65536"))
 
 
-@variant("xz-streams", shapes.FRAG, shapes.FULL)
+@variant("xz-streams", also=(shapes.FULL,))
 def streams(build):
     """Streams of several blocks, empty ones, padding between them."""
     path = raw(build)
@@ -127,12 +127,12 @@ def streams(build):
     )
 
 
-@variant("xz-overlay", shapes.FRAG)
+@variant("xz-overlay", shapes.TAIL)
 def overlay(build):
     """Compressed files that name compressed files."""
     build.expect((shapes.FULL, BELOW), (build.shape, TOP))
     base = shapes.write_raw(build.scratch / "disk-base.raw", build.shape.size, [(shapes.FULL, BELOW)])
-    build.file("disk-base.raw.xz").write_bytes(xz_blocks(build, base.read_bytes(), 300000))
+    build.file("disk-base.raw.xz").write_bytes(xz_blocks(build, base.read_bytes(), 65536))
     top = Qcow2Writer(build.shape.size)
     top.backing = b"disk-base.raw.xz"
     top.extensions.append((BACKING_FORMAT, b"raw"))
@@ -140,7 +140,7 @@ def overlay(build):
         top.plain(number, data or bytes(UNIT))
     path = build.scratch / "disk.qcow2"
     top.write(path)
-    content = xz_blocks(build, path.read_bytes(), 1 << 20)
+    content = xz_blocks(build, path.read_bytes(), 65536)
     return packed(build, path, "xz", content, standalone=False, files=2, granule=None)
 
 
@@ -160,27 +160,27 @@ def seekable(build):
     return packed(build, path, "zst", seekable_zstd(build, path.read_bytes(), 128 * KIB))
 
 
-@variant("zst-seekable-checksums", shapes.FRAG)
+@variant("zst-seekable-checksums", shapes.TAIL)
 def seekable_checksums(build):
     path = vmdk(build)
     return packed(build, path, "zst", seekable_zstd(build, path.read_bytes(), 200001, checksums=True))
 
 
-@variant("zst-unsized", shapes.FRAG, shapes.EMPTY)
+@variant("zst-unsized", shapes.TAIL, shapes.EMPTY)
 def unsized(build):
     path = raw(build)
-    frames = zstd_frames(build, path.read_bytes(), 2 * MIB, sized=False)
+    frames = zstd_frames(build, path.read_bytes(), 65536, sized=False)
     return packed(build, path, "zst", frames, options=SCAN)
 
 
-@variant("zst-by-pzstd", shapes.FRAG, shapes.FULL)
+@variant("zst-by-pzstd", shapes.CHECKER, shapes.FULL)
 def by_pzstd(build):
     path = raw(build)
     run("pzstd", "-q", "-p", "2", "-o", build.file("disk.raw.zst"), path)
     return packed(build, path, "zst", None, options=SCAN)
 
 
-@variant("zst-one-frame", shapes.TAIL)
+@variant("zst-one-frame", shapes.FULL)
 def one_frame(build):
     path = raw(build)
     run("zstd", "-q", "-19", "-o", build.file("disk.raw.zst"), path)

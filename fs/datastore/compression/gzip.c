@@ -32,6 +32,9 @@
 #define SPAN_MIN (1u << 20)
 #define ROOM_MIN (64u << 10)
 
+/* What is wrong with the bytes, apart from what reading them says. */
+#define DAMAGED (-EBADMSG)
+
 struct point {
 	uint64_t out, in;       /* in: the first byte of which all bits are still to come */
 	uint32_t window_length; /* of the compressed window; 0: a member begins here */
@@ -62,19 +65,19 @@ struct inflater {
 	uint64_t out; /* of the byte that comes next */
 	bool raw;     /* the rest of a member; what follows it is in gzip's clothes again */
 	bool begun;   /* z is in use */
-	int error;
 	uint8_t input[INPUT];
 };
 
 static int fill_input(struct inflater *f)
 {
 	uint64_t length = min_u64(INPUT, f->file->state.size - f->in);
+	int r;
 
 	if (f->z.avail_in > 0 || length == 0)
 		return 0;
-	f->error = packed_read_stored(f->file, f->input, length, f->in);
-	if (f->error < 0)
-		return f->error;
+	r = packed_read_stored(f->file, f->input, length, f->in);
+	if (r < 0)
+		return r;
 	f->in += length;
 	f->z.next_in = f->input;
 	f->z.avail_in = (uInt)length;
@@ -126,7 +129,7 @@ static int next_member(struct inflater *f)
 	int r = f->raw ? take_input(f, trailer, TRAILER) : 0;
 
 	if (r != 0)
-		return r < 0 ? r : -EIO;
+		return r < 0 ? r : DAMAGED;
 	for (;;) {
 		r = fill_input(f);
 		if (r < 0 || f->z.avail_in == 0)
@@ -134,12 +137,12 @@ static int next_member(struct inflater *f)
 		if (*f->z.next_in == 0x1f)
 			break;
 		if (*f->z.next_in != 0)
-			return -EIO;
+			return DAMAGED;
 		f->z.next_in++;
 		f->z.avail_in--;
 	}
 	f->raw = false;
-	return inflateReset2(&f->z, GZIP) == Z_OK ? 1 : -EIO;
+	return inflateReset2(&f->z, GZIP) == Z_OK ? 1 : DAMAGED;
 }
 
 /* ---- the pass that finds the points ---- */
@@ -246,7 +249,7 @@ static int scan_step(struct scan *s)
 	if (r < 0)
 		return r;
 	if (f->z.avail_in == 0)
-		return -EIO; /* in the middle of a member */
+		return DAMAGED; /* in the middle of a member */
 	f->z.next_out = s->window + at;
 	f->z.avail_out = WINDOW - at;
 	status = inflate(&f->z, Z_BLOCK);
@@ -258,7 +261,7 @@ static int scan_step(struct scan *s)
 		return note_point(s, true);
 	}
 	if (status != Z_OK && status != Z_BUF_ERROR)
-		return status == Z_MEM_ERROR ? -ENOMEM : -EIO;
+		return status == Z_MEM_ERROR ? -ENOMEM : DAMAGED;
 	/* 128: at the end of a block (or header); 64: of the last one, where nothing can begin. */
 	if ((f->z.data_type & 0xc0) == 0x80 && s->points->count > 0)
 		return note_point(s, false);
@@ -303,9 +306,6 @@ static int find_points(const struct file *file, struct packed *packed, struct po
 		r = scan(s, packed);
 	stop(&s->inflater);
 	packed->size = s->inflater.out;
-	/* What reading says is no matter of the file's. */
-	if (s->inflater.error < 0)
-		r = s->inflater.error;
 	free(s);
 	return r;
 }
@@ -341,7 +341,7 @@ static int gzip_open(const struct file *file, struct packed *packed, struct why 
 		return 0;
 	}
 	free_points(p);
-	if (r == -EIO)
+	if (r == DAMAGED)
 		return why_set(why, -EINVAL, "its gzip data are damaged");
 	return why_set(why, r, "reading it: %s", strerror(-r));
 }
@@ -478,7 +478,7 @@ static int start_at(struct inflater *f, const struct file *file, const struct po
 		if (r < 0)
 			return r;
 		if (inflatePrime(&f->z, point->bits, byte >> (8 - point->bits)) != Z_OK)
-			return -EIO;
+			return DAMAGED;
 	}
 	if (!window || uncompress(window, &length, point->window, point->window_length) != Z_OK ||
 		inflateSetDictionary(&f->z, window, WINDOW) != Z_OK)
@@ -520,14 +520,16 @@ static int inflate_on(struct inflater *f, uint8_t *bytes, uint64_t length)
 		status = inflate(&f->z, Z_NO_FLUSH);
 		if (status == Z_STREAM_END) {
 			r = next_member(f);
-			if (r <= 0)
+			if (r < 0)
+				return r;
+			if (r == 0)
 				break;
 		} else if (status != Z_OK) {
 			break;
 		}
 	}
 	f->out += length - f->z.avail_out;
-	return f->z.avail_out == 0 ? 0 : f->error < 0 ? f->error : -EIO;
+	return f->z.avail_out == 0 ? 0 : DAMAGED;
 }
 
 /* Goes on up to the block, and through it. Whole blocks on the way are remembered. */
@@ -558,12 +560,14 @@ static int unpack(const struct points *p, const struct file *file, const struct 
 	uint8_t *bytes)
 {
 	const struct point *point = point_before(p, block->start);
+	/* Who is but a little behind goes on, though a point may be nearer: it passes whole blocks. */
+	uint64_t near = block->start - min_u64(block->start, PASSED * BLOCK);
 	struct cursor *c;
 	int r = 0;
 
 	if (find_passed(p, block, bytes))
 		return 0;
-	c = take_cursor(p, point->out, block->start);
+	c = take_cursor(p, min_u64(point->out, near), block->start);
 	if (!c)
 		r = new_cursor(p, file, point, &c);
 	if (r < 0)
@@ -583,8 +587,9 @@ static int gzip_unpack(const struct packed *packed, const struct file *file,
 {
 	struct points *p = packed->state;
 	LOCKED(&p->lock);
+	int r = unpack(p, file, block, bytes);
 
-	return unpack(p, file, block, bytes);
+	return r == DAMAGED ? -EIO : r;
 }
 
 static void gzip_close(struct packed *packed)

@@ -13,9 +13,9 @@
 #include "imgfs/cleanup.h"
 #include "imgfs/compression.h"
 
-/* What is read to find the indexes, and what one block may take: -9 has a dictionary of 64 MiB. */
+/* What is read to find the indexes, and what unpacking a block may take. */
 #define READ_MAX   (64u << 20)
-#define MEMORY_MAX (100u << 20)
+#define MEMORY_MAX (PACKED_BLOCK_MAX + (1u << 20))
 
 #define BUFFER     16384u
 
@@ -150,6 +150,17 @@ static void xz_find(const struct packed *packed, uint64_t offset, struct packed_
 	block->length = iter.block.uncompressed_size;
 }
 
+/* A dictionary need not be larger than what is in the block: -9 asks for 64 MiB. */
+static void shrink_dictionary(lzma_filter *filters, uint64_t content)
+{
+	for (; filters->id != LZMA_VLI_UNKNOWN; filters++) {
+		lzma_options_lzma *options = filters->options;
+
+		if (filters->id == LZMA_FILTER_LZMA2 && options->dict_size > content)
+			options->dict_size = (uint32_t)max_u64(content, LZMA_DICT_SIZE_MIN);
+	}
+}
+
 /* Reads the header of a block. Its filters are allocated where this is 0. */
 static int read_header(
 	const struct file *file, const lzma_index_iter *iter, lzma_block *b, lzma_filter *filters)
@@ -169,12 +180,15 @@ static int read_header(
 		.header_size = lzma_block_header_size_decode(header[0]),
 		.filters = filters,
 	};
+	if (b->header_size > iter->block.total_size)
+		return -EIO;
 	r = packed_read_stored(file, header, b->header_size, at);
 	if (r < 0)
 		return r;
 	ret = lzma_block_header_decode(b, NULL, header);
 	if (ret != LZMA_OK)
 		return ret == LZMA_MEM_ERROR ? -ENOMEM : -EIO;
+	shrink_dictionary(filters, iter->block.uncompressed_size);
 	/* The index knows both sizes; the header need not, but may not know better. */
 	if (lzma_block_compressed_size(b, iter->block.unpadded_size) == LZMA_OK &&
 		(b->uncompressed_size == LZMA_VLI_UNKNOWN ||
