@@ -352,7 +352,7 @@ static int examine(const struct catalog_parts *c, struct item *item, const struc
 			learn(item, pooled_image(pooled));
 		item->age = pooled_age(pooled);
 		pool_put(c->pool, pooled);
-		return r;
+		return r < 0 ? refused(item, state, r, "its snapshots cannot be read") : 0;
 	}
 	if (r != -ENOMEDIUM)
 		return refused(item, state, r, why.text);

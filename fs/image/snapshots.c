@@ -139,7 +139,7 @@ static int list_snapshots(const struct layer *layer, struct snapshots *s)
 	*s = (struct snapshots) { 0 };
 	if (layer->format->snapshots)
 		r = layer->format->snapshots(layer, collect, &seen);
-	if (r < 0 && r != -ENOMEM) {
+	if (r == -EINVAL) {
 		log_limited("%s: its table of snapshots cannot be read: %s",
 			quote(layer->file->path).text, strerror(-r));
 		r = 0;
@@ -177,7 +177,7 @@ int snapshot_use(struct layer *layer, const char *name, struct why *why)
 	int r = list_snapshots(layer, &s);
 
 	if (r < 0)
-		return why_set(why, r, "out of memory");
+		return why_set(why, r, "its snapshots cannot be read: %s", strerror(-r));
 	r = why_set(why, -ENOENT, "it has no snapshot %s", quote(name).text);
 	for (size_t i = 0; i < s.count; i++) {
 		if (strcmp(s.list[i].name, name) == 0)

@@ -287,7 +287,7 @@ struct snapshots {
 	size_t count;
 };
 
-/* 0 or -ENOMEM. Of a damaged table those that there are before the damage. */
+/* 0, -ENOMEM, or what reading says. Of a damaged table those that there are before the damage. */
 int image_snapshots(const struct image *image, struct snapshots *snapshots);
 void snapshots_free(struct snapshots *snapshots);
 
