@@ -147,7 +147,7 @@ static int read_footers(const struct layer *layer, struct footers *f, struct why
 /* Does QEMU see a disk of this size? */
 static bool size_is_plain(const uint8_t *p)
 {
-	static const char creators[][4] = { "win ", "qem2", "d2v ", "CTXS", "tap\0" };
+	static const char creators[][5] = { "win ", "qem2", "d2v ", "CTXS", "tap" };
 	uint64_t sectors = (uint64_t)get_be16(p + VHD_FOOTER_CYLINDERS) * p[VHD_FOOTER_HEADS] *
 			   p[VHD_FOOTER_TRACK];
 

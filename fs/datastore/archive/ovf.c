@@ -193,9 +193,8 @@ int ovf_parse(const char *text, size_t length, struct ovf *ovf, struct why *why)
 	status = XML_Parse(p.parser, text, (int)length, XML_TRUE);
 	if (status != XML_STATUS_OK && p.error == 0) {
 		p.error = XML_GetErrorCode(p.parser) == XML_ERROR_NO_MEMORY ? -ENOMEM : -EINVAL;
-		why_set(why, p.error, "its descriptor is no XML: %s in line %lu",
-			XML_ErrorString(XML_GetErrorCode(p.parser)),
-			(unsigned long)XML_GetCurrentLineNumber(p.parser));
+		why_set(why, p.error, "its descriptor is no XML: %s",
+			XML_ErrorString(XML_GetErrorCode(p.parser)));
 	} else if (p.error < 0) {
 		why_set(why, p.error, "%s", p.reason);
 	}

@@ -107,7 +107,7 @@ int vhdx_read_header(struct layer *layer, struct vhdx *v, struct why *why)
 {
 	uint8_t headers[2][HEADER_BYTES];
 	const uint8_t *header;
-	size_t current;
+	size_t current = 0;
 	int r = choose_header(layer->file, headers, &current, why);
 
 	if (r < 0)

@@ -273,7 +273,7 @@ static int replay(const struct log *log, struct vhdx *v, const struct sequence *
 {
 	uint64_t at = active->head.tail;
 	uint64_t done = 0;
-	struct entry e;
+	struct entry e = { 0 };
 
 	do {
 		uint8_t header[VHDX_PAGE];
