@@ -117,10 +117,10 @@ def test_xz_index_of_too_many_blocks(viewcat, store):
 def test_many_streams(viewcat, store):
     """A million empty streams."""
     write(store, "a.raw.xz", lzma.compress(b"") * 1000000)
-    quick(10, refused, viewcat, store, "a.raw.xz", "ENOTSUP", "EINVAL")
+    quick(60, refused, viewcat, store, "a.raw.xz", "ENOTSUP", "EINVAL")
     frame = zstd_frame(b"", sized=True)
     write(store, "a.raw.zst", frame * 5000000)
-    quick(60, refused, viewcat, store, "a.raw.zst", "ENOTSUP", "EINVAL")
+    assert "too many" in quick(60, refused, viewcat, store, "a.raw.zst", "ENOTSUP")
 
 
 def test_zstd_frame_of_empty_blocks(viewcat, store):

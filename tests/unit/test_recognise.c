@@ -200,10 +200,10 @@ static void test_magic(void **state)
 static void test_foreign_magic(void **state)
 {
 	static const struct content contents[] = { AT(0, "QFI\xfb\0\0\0\0"), AT(0, "LUKS\xba\xbe"),
-		AT(0, "Bochs Virtual HD Image"),
-		AT(0, "#!/bin/sh\n#V2.0 Format\n"), AT(257, "ustar\00000"), AT(257, "ustar  \0"),
-		AT(0, "\x1f\x8b"), AT(0, "\xfd\x37\x7a\x58\x5a\0"), AT(0, "\x28\xb5\x2f\xfd"),
-		AT(0, "BZh9"), AT_END(512, "koly") };
+		AT(0, "Bochs Virtual HD Image"), AT(0, "#!/bin/sh\n#V2.0 Format\n"),
+		AT(257, "ustar\00000"), AT(257, "ustar  \0"), AT(0, "\x1f\x8b"),
+		AT(0, "\xfd\x37\x7a\x58\x5a\0"), AT(0, "\x28\xb5\x2f\xfd"), AT(0, "BZh9"),
+		AT_END(512, "koly") };
 	static const char *const names[] = { "a.img", "a", "a.7", "a.DD" };
 
 	(void)state;

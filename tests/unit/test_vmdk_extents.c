@@ -11,7 +11,6 @@
 #define DELTA_HEAD(type) \
 	HEAD "parentCID=33333333\nparentFileNameHint=\"d.vmdk\"\ncreateType=\"" type "\"\n"
 
-
 static uint8_t file[96 * SECTOR];
 
 /*

@@ -310,10 +310,18 @@ static int find_points(const struct file *file, struct packed *packed, struct po
 	return r;
 }
 
+/* What they take in the end, instead of what they might have taken. False: too much. */
+static bool charge_points(struct packed *packed, const struct points *p)
+{
+	size_t memory = sizeof(*p) + p->taken + (p->capacity - p->count) * sizeof(*p->v);
+
+	packed_discharge(packed, packed->memory);
+	return packed_charge(packed, memory);
+}
+
 static int gzip_open(const struct file *file, struct packed *packed, struct why *why)
 {
 	struct points *p;
-	size_t memory;
 	int r;
 
 	if (!packed->datastore->scan_gzip)
@@ -334,8 +342,8 @@ static int gzip_open(const struct file *file, struct packed *packed, struct why 
 			why, -ENOMEM, "the indexes of compressed files take too much memory");
 	}
 	r = find_points(file, packed, p);
-	memory = sizeof(*p) + p->taken + (p->capacity - p->count) * sizeof(*p->v);
-	packed_discharge(packed, packed->memory - min_u64(packed->memory, memory));
+	if (r == 0 && !charge_points(packed, p))
+		r = -ENOMEM;
 	if (r == 0) {
 		packed->state = p;
 		return 0;
@@ -560,7 +568,8 @@ static int unpack(const struct points *p, const struct file *file, const struct 
 	uint8_t *bytes)
 {
 	const struct point *point = point_before(p, block->start);
-	/* Who is but a little behind goes on, though a point may be nearer: it passes whole blocks. */
+	/* Who is but a little behind goes on, though a point may be nearer: it passes whole blocks.
+	 */
 	uint64_t near = block->start - min_u64(block->start, PASSED * BLOCK);
 	struct cursor *c;
 	int r = 0;

@@ -233,6 +233,14 @@ static int parse_header(
 	return 0;
 }
 
+static int step(struct walk *w, struct why *why)
+{
+	if (++w->steps <= STEPS_MAX)
+		return 0;
+	return why_set(
+		why, -ENOTSUP, "its zstd frames are too many to go through without a seek table");
+}
+
 /* Goes on behind the blocks of a frame, which began at `start`. */
 static int skip_blocks(struct walk *w, uint64_t start, struct why *why)
 {
@@ -245,9 +253,9 @@ static int skip_blocks(struct walk *w, uint64_t start, struct why *why)
 			return r;
 		if (length < BLOCK_HEADER)
 			return damaged(why);
-		if (++w->steps > STEPS_MAX)
-			return why_set(why, -ENOTSUP,
-				"its zstd frames are too many to go through without a seek table");
+		r = step(w, why);
+		if (r < 0)
+			return r;
 		word = (uint32_t)get_number(bytes, BLOCK_HEADER);
 		w->at += BLOCK_HEADER + ((word >> 1 & 3) == 1 ? 1 : word >> 3);
 		if ((word >> 1 & 3) == 3 || w->at > w->file->state.size)
@@ -323,9 +331,11 @@ static int walk_frames(struct walk *w, struct why *why)
 		uint32_t length = HEADER_MAX;
 
 		r = look(w, bytes, &length, why);
+		if (r == 0)
+			r = step(w, why);
 		if (r < 0)
 			return r;
-		if (++w->steps > STEPS_MAX || length < SKIPPABLE || !zstd_probe(bytes, length))
+		if (length < SKIPPABLE || !zstd_probe(bytes, length))
 			return damaged(why);
 		if (get_le32(bytes) == MAGIC)
 			r = walk_frame(w, bytes, length, why);

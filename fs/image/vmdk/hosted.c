@@ -168,8 +168,7 @@ static int read_footer(const struct file *file, struct vmdk_hosted_header *h, st
 	 */
 	footer.descriptor_offset = h->descriptor_offset;
 	footer.descriptor_size = h->descriptor_size;
-	footer.regular =
-		footer_agrees(h, &footer) && (sector + 2) * VMDK_SECTOR == file->size;
+	footer.regular = footer_agrees(h, &footer) && (sector + 2) * VMDK_SECTOR == file->size;
 	*h = footer;
 	return 0;
 }
