@@ -568,8 +568,7 @@ static int unpack(const struct points *p, const struct file *file, const struct 
 	uint8_t *bytes)
 {
 	const struct point *point = point_before(p, block->start);
-	/* Who is but a little behind goes on, though a point may be nearer: it passes whole blocks.
-	 */
+	/* Who is but a little behind goes on, though a point may be nearer: it passes blocks. */
 	uint64_t near = block->start - min_u64(block->start, PASSED * BLOCK);
 	struct cursor *c;
 	int r = 0;
