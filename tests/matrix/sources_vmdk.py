@@ -91,6 +91,16 @@ def stream_of_qemu(build):
     return build.source(NAME, "vmdk", standalone=True, granule=UNIT)
 
 
+@variant("vmdk-stream-of-vmdkstream")
+def stream_of_vmdkstream(build):
+    """Debian's python3-vmdkstream, which makers of cloud images use."""
+    import VMDKstream
+
+    build.expect()
+    VMDKstream.convert_to_stream(str(build.expected), str(build.file(NAME)))
+    return build.source(NAME, "vmdk", granule=UNIT)
+
+
 def edited(options, files, edit, qemu=True, granule=UNIT):
     """QEMU's files with another text in the descriptor."""
 
