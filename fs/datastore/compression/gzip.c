@@ -19,21 +19,14 @@
 #include "imgfs/checked.h"
 #include "imgfs/cleanup.h"
 #include "imgfs/compression.h"
+#include "inflater.h"
 
-#define WINDOW  32768u
-#define TRAILER 8u
-#define BLOCK   (256u << 10) /* what is given to the cache at once */
-#define INPUT   (64u << 10)
-
-#define RAW     (-MAX_WBITS)
-#define GZIP    (MAX_WBITS + 16)
+#define WINDOW 32768u
+#define BLOCK  (256u << 10) /* what is given to the cache at once */
 
 /* Points are so far apart, in bytes of output, and twice as far whenever they take too much. */
 #define SPAN_MIN (1u << 20)
 #define ROOM_MIN (64u << 10)
-
-/* What is wrong with the bytes, apart from what reading them says. */
-#define DAMAGED (-EBADMSG)
 
 struct point {
 	uint64_t out, in;       /* in: the first byte of which all bits are still to come */
@@ -54,95 +47,6 @@ struct points {
 static bool gzip_probe(const uint8_t *head, size_t length)
 {
 	return length >= 3 && head[0] == 0x1f && head[1] == 0x8b && head[2] == 8;
-}
-
-/* ---- an inflater with a place in the file ---- */
-
-struct inflater {
-	z_stream z;
-	const struct file *file;
-	uint64_t in;  /* of the byte after those that z has been given */
-	uint64_t out; /* of the byte that comes next */
-	bool raw;     /* the rest of a member; what follows it is in gzip's clothes again */
-	bool begun;   /* z is in use */
-	uint8_t input[INPUT];
-};
-
-static int fill_input(struct inflater *f)
-{
-	uint64_t length = min_u64(INPUT, f->file->state.size - f->in);
-	int r;
-
-	if (f->z.avail_in > 0 || length == 0)
-		return 0;
-	r = packed_read_stored(f->file, f->input, length, f->in);
-	if (r < 0)
-		return r;
-	f->in += length;
-	f->z.next_in = f->input;
-	f->z.avail_in = (uInt)length;
-	return 0;
-}
-
-static uint64_t place_of_input(const struct inflater *f)
-{
-	return f->in - f->z.avail_in;
-}
-
-/* Takes the next bytes as they are. 0, 1 where there are not so many, -errno. */
-static int take_input(struct inflater *f, uint8_t *bytes, size_t length)
-{
-	for (size_t i = 0; i < length; i++) {
-		int r = fill_input(f);
-
-		if (r < 0)
-			return r;
-		if (f->z.avail_in == 0)
-			return 1;
-		bytes[i] = *f->z.next_in++;
-		f->z.avail_in--;
-	}
-	return 0;
-}
-
-static int start(struct inflater *f, const struct file *file, int window_bits)
-{
-	f->file = file;
-	f->raw = window_bits < 0;
-	if (inflateInit2(&f->z, window_bits) != Z_OK)
-		return -ENOMEM;
-	f->begun = true;
-	return 0;
-}
-
-static void stop(struct inflater *f)
-{
-	if (f->begun)
-		inflateEnd(&f->z);
-	f->begun = false;
-}
-
-/* Behind the end of a member. 1: there is another; 0 only zeros follow, or nothing. */
-static int next_member(struct inflater *f)
-{
-	uint8_t trailer[TRAILER];
-	int r = f->raw ? take_input(f, trailer, TRAILER) : 0;
-
-	if (r != 0)
-		return r < 0 ? r : DAMAGED;
-	for (;;) {
-		r = fill_input(f);
-		if (r < 0 || f->z.avail_in == 0)
-			return r;
-		if (*f->z.next_in == 0x1f)
-			break;
-		if (*f->z.next_in != 0)
-			return DAMAGED;
-		f->z.next_in++;
-		f->z.avail_in--;
-	}
-	f->raw = false;
-	return inflateReset2(&f->z, GZIP) == Z_OK ? 1 : DAMAGED;
 }
 
 /* ---- the pass that finds the points ---- */
@@ -222,7 +126,7 @@ static bool is_due(const struct points *p, uint64_t out)
 static int note_point(struct scan *s, bool member)
 {
 	const z_stream *z = &s->inflater.z;
-	struct point point = { .out = s->inflater.out, .in = place_of_input(&s->inflater) };
+	struct point point = { .out = s->inflater.out, .in = inflater_place(&s->inflater) };
 	int r;
 
 	if (!is_due(s->points, point.out))
@@ -244,7 +148,7 @@ static int scan_step(struct scan *s)
 {
 	struct inflater *f = &s->inflater;
 	uint32_t at = (uint32_t)(f->out % WINDOW);
-	int status, r = fill_input(f);
+	int status, r = inflater_fill(f);
 
 	if (r < 0)
 		return r;
@@ -255,7 +159,7 @@ static int scan_step(struct scan *s)
 	status = inflate(&f->z, Z_BLOCK);
 	f->out += WINDOW - at - f->z.avail_out;
 	if (status == Z_STREAM_END) {
-		r = next_member(f);
+		r = inflater_next_member(f);
 		if (r <= 0)
 			return r < 0 ? r : 1;
 		return note_point(s, true);
@@ -301,10 +205,10 @@ static int find_points(const struct file *file, struct packed *packed, struct po
 	if (!s)
 		return -ENOMEM;
 	s->points = p;
-	r = start(&s->inflater, file, GZIP);
+	r = inflater_start(&s->inflater, file, INFLATER_GZIP);
 	if (r == 0)
 		r = scan(s, packed);
-	stop(&s->inflater);
+	inflater_stop(&s->inflater);
 	packed->size = s->inflater.out;
 	free(s);
 	return r;
@@ -382,7 +286,7 @@ static void free_cursor(struct cursor *c)
 {
 	if (!c)
 		return;
-	stop(&c->inflater);
+	inflater_stop(&c->inflater);
 	for (int i = 0; i < PASSED; i++)
 		free(c->passed[i]);
 	free(c);
@@ -473,7 +377,7 @@ static int start_at(struct inflater *f, const struct file *file, const struct po
 	autofree uint8_t *window = malloc(WINDOW);
 	uLongf length = WINDOW;
 	uint8_t byte;
-	int r = start(f, file, point->window_length > 0 ? RAW : GZIP);
+	int r = inflater_start(f, file, point->window_length > 0 ? INFLATER_RAW : INFLATER_GZIP);
 
 	if (r < 0)
 		return r;
@@ -515,31 +419,6 @@ static int new_cursor(const struct points *p, const struct file *file, const str
 	return 0;
 }
 
-/* Exactly the next length bytes. */
-static int inflate_on(struct inflater *f, uint8_t *bytes, uint64_t length)
-{
-	f->z.next_out = bytes;
-	f->z.avail_out = (uInt)length;
-	while (f->z.avail_out > 0) {
-		int status, r = fill_input(f);
-
-		if (r < 0)
-			return r;
-		status = inflate(&f->z, Z_NO_FLUSH);
-		if (status == Z_STREAM_END) {
-			r = next_member(f);
-			if (r < 0)
-				return r;
-			if (r == 0)
-				break;
-		} else if (status != Z_OK) {
-			break;
-		}
-	}
-	f->out += length - f->z.avail_out;
-	return f->z.avail_out == 0 ? 0 : DAMAGED;
-}
-
 /* Goes on up to the block, and through it. Whole blocks on the way are remembered. */
 static int inflate_to(struct cursor *c, const struct packed_block *block, uint8_t *bytes)
 {
@@ -555,13 +434,13 @@ static int inflate_to(struct cursor *c, const struct packed_block *block, uint8_
 		if (whole)
 			c->next_passed = (slot + 1) % PASSED;
 		end -= f->out;
-		r = inflate_on(f, c->passed[slot], end);
+		r = inflater_read(f, c->passed[slot], end);
 		if (r < 0)
 			return r;
 		if (whole)
 			c->passed_start[slot] = f->out - end;
 	}
-	return inflate_on(f, bytes, block->length);
+	return inflater_read(f, bytes, block->length);
 }
 
 static int unpack(const struct points *p, const struct file *file, const struct packed_block *block,
