@@ -19,11 +19,17 @@
 /* What this thread is at. */
 static _Thread_local fuse_req_t request;
 
+/* First of all in whatever may take long. */
+static void begin(fuse_req_t req)
+{
+	request = req;
+}
+
 static struct front *front_of(fuse_req_t req)
 {
 	struct front *front = fuse_req_userdata(req);
 
-	request = req;
+	begin(req);
 	if (front->ring_wanted && atomic_exchange(&front->ring_wanted, false))
 		abilities_see_ring(req);
 	return front;
@@ -261,7 +267,7 @@ static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 	struct directory_buffer buffer = { req, plus, bytes, size, 0 };
 	int r;
 
-	front_of(req);
+	begin(req);
 	r = bytes ? fill_directory(&buffer, ino, (uint64_t)offset, from_fh(fi)) : -ENOMEM;
 	if (r < 0)
 		reply_error(req, r);
@@ -466,7 +472,7 @@ static void front_lseek(
 	int r = -EINVAL, changed;
 
 	(void)ino;
-	front_of(req);
+	begin(req);
 	if (offset < 0)
 		r = -ENXIO;
 	else if (whence == SEEK_DATA)

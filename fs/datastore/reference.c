@@ -38,13 +38,6 @@ static size_t directory_length(const char *path)
 	return slash ? (size_t)(slash - path) : 0;
 }
 
-static const char *last_component(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
 /* Appends the components of name to path, without "." and empty ones. */
 static void append_components(char *path, const char *name)
 {
@@ -95,7 +88,7 @@ static int check_policy(
 		break;
 	}
 	if (directory_length(path) == directory && strncmp(path, top, directory) == 0 &&
-		name_is_family(last_component(top), last_component(path)))
+		name_is_family(path_name(top), path_name(path)))
 		return 0;
 	return why_set(why, -EPERM,
 		"it names %s, which is not of its own family (-o references=datastore would "
