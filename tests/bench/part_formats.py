@@ -35,7 +35,7 @@ def run_part(place, images, settings):
 
 def one_copy(place, images, settings, mount, source, view, options):
     image, out = images.source(source), place.directory / f"out.{view}"
-    path = mount / f"{stem(source)}.{view}"
+    path = mount / f"{stem(source)}.{view.replace('flat.vmdk', 'flat-flat.vmdk')}"
     formats = ["-f", qemu_format(source), *options]
     verified = []
 

@@ -33,6 +33,7 @@ MORE_SOURCES = {
     "parallels.hdd": ["-O", "parallels"],
 }
 MORE_VIEWS = {
+    "flat.vmdk": ["-O", "raw"],  # of the pair, the file with the disk
     "stream.vmdk": ["-O", "vmdk", "-o", "subformat=streamOptimized"],
     "vhd": ["-O", "vpc", "-o", "force_size"],
     "fixed.vhd": ["-O", "vpc", "-o", "subformat=fixed,force_size"],

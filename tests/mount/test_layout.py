@@ -72,6 +72,101 @@ def test_a_word_that_is_none(mount, web, option):
     assert failure.value.status == 1 and option in failure.value.log
 
 
+# ---- what .vmdk and .vhd are ----
+
+
+def descriptor_of(path):
+    """The text of a VMDK, which is a file of its own or is in one."""
+    data = path.read_bytes()
+    start = data.index(b"# Disk DescriptorFile")
+    return data[start : start + 10240].partition(b"\0")[0].decode()
+
+
+@pytest.mark.parametrize(
+    "options,create_type,line",
+    (
+        ([], "vmfs", ' VMFS "web-flat.vmdk"'),
+        (["flat_type=vmfs"], "vmfs", ' VMFS "web-flat.vmdk"'),
+        (["flat_type=monolithicFlat"], "monolithicFlat", ' FLAT "web-flat.vmdk" 0'),
+    ),
+)
+def test_a_flat_pair(mount, web, disk, options, create_type, line):
+    views = mount(web.parent, "views=raw:vmdk", "vmdk=flat", *options)
+    assert views.names() == ["web-flat.vmdk", "web.raw", "web.vmdk"]
+    assert f"RW {len(disk.bytes) // 512}{line}" in descriptor_of(views / "web.vmdk").splitlines()
+    assert f'createType="{create_type}"' in descriptor_of(views / "web.vmdk")
+    assert same(views / "web-flat.vmdk", views / "web.raw")
+    compare(views / "web.vmdk", "vmdk", disk.path)
+
+
+def test_a_pair_is_called_as_it_is_shown(datastore, mount, web, disk):
+    """By its other name, the descriptor names the extent's other name."""
+    disk.convert(datastore / "web.vdi", "-O", "vdi")
+    views = mount(datastore, "views=vmdk", "vmdk=flat")
+    names = ["web.qcow2-flat.vmdk", "web.qcow2.vmdk", "web.vdi-flat.vmdk", "web.vdi.vmdk"]
+    assert views.names() == names
+    for name in names[1::2]:
+        compare(views / name, "vmdk", disk.path)
+    os.unlink(datastore / "web.vdi")
+    eventually(lambda: views.names() == ["web-flat.vmdk", "web.vmdk"])
+    compare(views / "web.vmdk", "vmdk", disk.path)
+    compare(views / "web.qcow2.vmdk", "vmdk", disk.path)
+
+
+def test_a_stream(mount, web, disk):
+    views = mount(web.parent, "views=vmdk", "vmdk=stream")
+    assert views.names() == ["web.vmdk"]
+    assert (views / "web.vmdk").read_bytes()[4:8] == b"\3\0\0\0"
+    assert 'createType="streamOptimized"' in descriptor_of(views / "web.vmdk")
+    compare(views / "web.vmdk", "vmdk", disk.path)
+
+
+@pytest.mark.parametrize("flavour,start", (("fixed", None), ("dynamic", b"conectix")))
+def test_a_vhd(mount, web, disk, flavour, start):
+    views = mount(web.parent, "views=vhd", f"vhd={flavour}")
+    data = (views / "web.vhd").read_bytes()
+    assert data[-512:-504] == b"conectix"
+    assert (data[:8] == b"conectix") == (start is not None)
+    if flavour == "fixed":
+        assert data[:-512] == disk.bytes
+    compare(views / "web.vhd", "vpc", disk.path)
+
+
+def test_several_flavours_at_once(mount, web, disk):
+    views = mount(web.parent, "views=qcow2:raw:vmdk:stream.vmdk:flat.vmdk")
+    assert views.names() == sorted(
+        ["web.flat-flat.vmdk", "web.flat.vmdk", "web.qcow2", "web.raw", "web.stream.vmdk", "web.vmdk"]
+    )
+    for name, kind in (
+        ("web.vmdk", "monolithicSparse"),
+        ("web.stream.vmdk", "streamOptimized"),
+        ("web.flat.vmdk", "vmfs"),
+    ):
+        assert f'createType="{kind}"' in descriptor_of(views / name)
+        compare(views / name, "vmdk", disk.path)
+
+
+@pytest.mark.parametrize("view", ("vmdk", "stream.vmdk", "flat.vmdk"))
+def test_what_the_descriptor_says(mount, web, disk, view):
+    usual = mount(web.parent, f"views={view}")
+    text = descriptor_of(usual / f"web.{view}")
+    for line in ('adapterType = "lsilogic"', 'geometry.heads = "255"', 'virtualHWVersion = "4"',
+                 'toolsVersion = "2147483647"'):  # fmt: skip
+        assert f"ddb.{line}" in text
+    assert "SectorSize" not in text
+    other = mount(
+        web.parent, f"views={view}", "adapter=ide", "hw_version=13", "tools_version=11365",
+        "sector_size=4096",
+    )  # fmt: skip
+    text = descriptor_of(other / f"web.{view}")
+    for line in ('adapterType = "ide"', 'geometry.heads = "16"', 'virtualHWVersion = "13"',
+                 'toolsVersion = "11365"', 'logicalSectorSize = "4096"'):  # fmt: skip
+        assert f"ddb.{line}" in text
+    compare(other / f"web.{view}", "vmdk", disk.path)
+    buslogic = mount(web.parent, f"views={view}", "adapter=buslogic")
+    assert 'ddb.adapterType = "buslogic"' in descriptor_of(buslogic / f"web.{view}")
+
+
 # ---- a directory for each image ----
 
 
